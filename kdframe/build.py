@@ -1,0 +1,335 @@
+"""Config -> objects; no other file hands a config's values to a part."""
+
+import copy
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm.optim
+import torch
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    ConstantParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+)
+from torch import Tensor, nn
+
+from kdframe import checkpoint, parallel
+from kdframe.backbones import Backbone, Output
+from kdframe.config import Config, ConfigError
+from kdframe.datasets import Batch, Dataset
+from kdframe.distillation import Distillation, Term
+from kdframe.hooks import Hook
+from kdframe.loading import Loader, hold_out
+from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.trainer import Plan, Trainer, seed_of
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Data(NamedTuple):
+    """The three splits of a run, and what a network must agree on with them."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader
+    about: dict[str, Any]  # classes, mean, std
+    image: tuple[int, int, int]  # (3, H, W)
+
+
+@contextmanager
+def blame(config: Config, key: str) -> Iterator[None]:
+    """What a part finds wrong becomes a sentence that names file and key."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, UnknownPart, FileNotFoundError) as error:
+        raise config.error(key, str(error)) from error
+
+
+def options_of(registry: Registry, name: str, branch: Any) -> dict[str, Any]:
+    """A part's options as its branch of the config says them."""
+    return {option: branch[option.upper()] for option in registry.options(name)}
+
+
+def build_dataset(config: Config, split: str) -> Dataset:
+    """A split of DATASET."""
+    name = config.tree.DATASET.NAME
+    with blame(config, "DATASET"):
+        options = options_of(DATASETS, name, config.tree.DATASET)
+        dataset: Dataset = DATASETS[name](split, **options)
+        return dataset
+
+
+def build_data(config: Config, device: torch.device) -> Data:
+    """The splits: validation is the set's own, or held out of training; equal class lists."""
+    branch, train, test = (
+        config.tree.DATASET,
+        build_dataset(config, "train"),
+        build_dataset(config, "test"),
+    )
+    make = functools.partial(
+        Loader,
+        device=device,
+        augment=branch.AUGMENT,
+        seed=config.tree.SEED,
+        workers=branch.WORKERS,
+        channels_last=config.tree.SOLVER.CHANNELS_LAST,
+    )
+    with blame(config, "DATASET.VAL"):
+        own = "val" in train.splits and branch.VAL > 0
+        kept, held = hold_out(len(train), 0.0 if own else branch.VAL)
+        val = None
+        if own:
+            third = build_dataset(config, "val")
+            val = make(third, torch.arange(len(third)))
+        elif len(held):
+            val = make(train, held)
+    if list(train.classes) != list(test.classes):
+        raise config.error("DATASET", "the training and the test split have other classes.")
+    about = {"classes": list(train.classes), "mean": list(train.mean), "std": list(train.std)}
+    with blame(config, "SOLVER.BATCH_SIZE"):
+        loader = make(train, kept)
+        loader.steps(config.tree.SOLVER.BATCH_SIZE)
+    return Data(loader, val, make(test, torch.arange(len(test))), about, (3, *train.size))
+
+
+def build_backbone(
+    config: Config, branch: str, num_classes: int, input_size: tuple[int, int, int]
+) -> Backbone:
+    """The network of STUDENT or TEACHER, freshly drawn from (SEED, branch), on the CPU."""
+    node = config.tree[branch]
+    torch.manual_seed(seed_of(config.tree.SEED, branch))
+    with blame(config, branch):
+        options = options_of(BACKBONES, node.NAME, node)
+        backbone: Backbone = BACKBONES[node.NAME](num_classes, **options)
+        backbone.input_size = input_size
+        try:
+            backbone.probe()
+        except RuntimeError as error:
+            raise ValueError(f"{node.NAME} can't take images of {input_size}: {error}") from error
+    return backbone
+
+
+def load_weights(config: Config, branch: str, backbone: Backbone, file: str, data: Data) -> None:
+    """Fills a network from ``file``, "pretrained" (the library's), or "random" (nothing to do).
+
+    Raises:
+        ConfigError: a tensor that doesn't fit; classes or normalisation that differ.
+    """
+    with blame(config, f"{branch}.WEIGHTS"):
+        if file == "pretrained":
+            if backbone.pretrained is None:
+                raise ValueError(f"{config.tree[branch].NAME} has no pretrained weights.")
+            backbone.network.load_state_dict(backbone.pretrained())
+        elif file not in ("", "random"):
+            weights, about = checkpoint.load_weights(Path(file))
+            for key, ours in data.about.items():
+                if key in about and about[key] != ours:
+                    raise ValueError(
+                        f"{file} was trained with {key} {brief(about[key])}, and DATASET "
+                        f"{config.tree.DATASET.NAME} has {brief(ours)}."
+                    )
+            checkpoint.fit(weights, backbone.network, Path(file))
+
+
+def brief(values: list[Any]) -> str:
+    """A list as a reader can take it in."""
+    shown = ", ".join(map(str, values[:5]))
+    return f"({shown}, ... {len(values)} in all)" if len(values) > 5 else f"({shown})"
+
+
+def build_terms(config: Config, student: Backbone, teacher: Backbone | None) -> list[Term]:
+    """The terms of LOSS, each tried on the networks' probed outputs."""
+    terms = []
+    for key, node in config.tree.LOSS.items():
+        if node is None:
+            continue
+        name = key.split("/")[0]
+        part, options = DISTILLERS[name], options_of(DISTILLERS, name, node)
+        check_stages(config, key, options, student, teacher)
+        torch.manual_seed(seed_of(config.tree.SEED, "LOSS", key))
+        with blame(config, f"LOSS.{key}"):
+            module = inspect.isclass(part)
+            loss = (
+                part(student, teacher, **options) if module else functools.partial(part, **options)
+            )
+            attempt(loss, student, teacher)
+        needs_teacher = type(None) not in getattr(
+            DISTILLERS.hints(name).get("teacher", Output), "__args__", ()
+        )
+        terms.append(
+            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher)
+        )
+    moments = {0.0, *(t.start for t in terms), *(t.stop for t in terms)}
+    for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
+        if not any(term.is_on(epoch) for term in terms):
+            raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
+    return terms
+
+
+def check_stages(
+    config: Config, key: str, options: dict[str, Any], student: Backbone, teacher: Backbone | None
+) -> None:
+    """Options named stage, stages and pairs must be stages of both networks."""
+    for option in {"stage", "stages", "pairs"} & options.keys():
+        value = options[option]
+        stages = (value,) if isinstance(value, int) else value
+        flat = tuple(i for s in stages for i in (s if isinstance(s, tuple) else (s,)))
+        for whose, network in (("STUDENT", student), ("TEACHER", teacher)):
+            with blame(config, f"LOSS.{key}.{option.upper()}"):
+                try:
+                    if network is not None:
+                        network.stages_of(flat)
+                except ValueError as error:
+                    raise ValueError(f"{whose}: {error}") from error
+
+
+def attempt(loss: Callable[..., Tensor], student: Backbone, teacher: Backbone | None) -> None:
+    """Calls a copy of a term on four probed images: shapes and options that can't be, raise."""
+
+    def four(backbone: Backbone) -> Output:
+        logits, embedding, features = backbone.probe()
+        return Output(
+            logits.repeat(4, 1), embedding.repeat(4, 1), [f.repeat(4, 1, 1, 1) for f in features]
+        )
+
+    numbers = torch.arange(4)
+    batch = Batch(torch.zeros(4, *student.input_size), numbers % student.num_classes, numbers, 0.0)
+    with torch.no_grad():
+        value = copy.deepcopy(loss)(four(student), teacher and four(teacher), batch)
+    if not isinstance(value, Tensor) or value.shape != ():
+        raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")
+
+
+def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """One of timm's optimizers, fused where torch has that; decay on every trainable tensor."""
+    solver = config.tree.SOLVER
+    name = solver.OPTIMIZER
+    known = timm.optim.list_optimizers()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise config.error("SOLVER.OPTIMIZER", f"timm has no {name!r}.{hint}")
+    if name == "sgd" and not solver.NESTEROV:
+        name = "momentum"  # timm's "sgd" is Nesterov's
+    kind = timm.optim.get_optimizer_class(name, bind_defaults=False)
+    fused = {"fused": True} if "fused" in inspect.signature(kind).parameters else {}
+    optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
+        [p for p in model.parameters() if p.requires_grad],
+        opt=name,
+        lr=solver.LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        momentum=solver.MOMENTUM,
+        **fused,
+    )
+    return optimizer
+
+
+def build_schedule(config: Config) -> Callable[[float], float]:
+    """The learning rate at a fraction of the training."""
+    s = config.tree.SOLVER
+    kinds = {
+        "constant": lambda: ConstantParamScheduler(s.LR),
+        "cosine": lambda: CosineParamScheduler(s.LR, 0.0),
+        "steps": lambda: MultiStepParamScheduler(
+            [s.LR * s.GAMMA**i for i in range(len(s.STEPS) + 1)],
+            num_updates=s.EPOCHS,
+            milestones=list(s.STEPS),
+        ),
+    }
+    schedule: Callable[[float], float] = kinds[s.SCHEDULE]()
+    if s.WARMUP_EPOCHS:
+        part = s.WARMUP_EPOCHS / s.EPOCHS
+        if part >= 1:
+            raise config.error("SOLVER.WARMUP_EPOCHS", f"takes less than EPOCHS, {s.EPOCHS}.")
+        schedule = CompositeParamScheduler(
+            [LinearParamScheduler(s.LR / 1000, s.LR), schedule],
+            [part, 1 - part],
+            ["rescaled", "fixed" if s.SCHEDULE == "steps" else "rescaled"],
+        )
+    return schedule
+
+
+def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
+    """The hooks, on the first process; none on the others."""
+    if parallel.rank():
+        return []
+    hooks = []
+    for name, node in config.tree.HOOKS.items():
+        if node is not None:
+            with blame(config, f"HOOKS.{name}"):
+                hooks.append(HOOKS[name](output_dir, **options_of(HOOKS, name, node)))
+    return hooks
+
+
+def build_networks(
+    config: Config, data: Data, teacher_file: str
+) -> tuple[Backbone, Backbone | None]:
+    """Student and teacher with their weights; ``teacher_file`` is its recipe's, or WEIGHTS."""
+    classes = len(data.about["classes"])
+    student = build_backbone(config, "STUDENT", classes, data.image)
+    load_weights(config, "STUDENT", student, config.tree.STUDENT.WEIGHTS, data)
+    if not config.tree.TEACHER.NAME:
+        return student, None
+    teacher = build_backbone(config, "TEACHER", classes, data.image)
+    load_weights(config, "TEACHER", teacher, teacher_file, data)
+    return student, teacher
+
+
+def build_trainer(
+    config: Config,
+    data: Data,
+    student: Backbone,
+    teacher: Backbone | None,
+    output_dir: Path,
+    asked: Callable[[], int] = lambda: 0,
+) -> Trainer:
+    """Everything that a training needs, on the data's device."""
+    solver, device = config.tree.SOLVER, data.train.device
+    parts = parallel.world() * solver.ACCUMULATE
+    if solver.BATCH_SIZE % parts:
+        raise config.error(
+            "SOLVER.BATCH_SIZE",
+            f"{solver.BATCH_SIZE} isn't a multiple of processes x ACCUMULATE, {parts}.",
+        )
+    precision = PRECISIONS[solver.PRECISION]
+    if precision == torch.float16 and device.type == "cpu":
+        raise config.error("SOLVER.PRECISION", "fp16 needs an accelerator; a CPU takes bf16.")
+    model = Distillation(student, teacher, build_terms(config, student, teacher), precision)
+    layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
+    model.to(device)
+    for network in (model, teacher):
+        if network is not None:
+            network.to(device, memory_format=layout)
+    if solver.SYNC_BN and parallel.world() > 1:
+        if device.type != "cuda":
+            raise config.error("SOLVER.SYNC_BN", "torch has it on CUDA only.")
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if solver.COMPILE:
+        for backbone in (student, teacher):
+            if backbone is not None:
+                backbone.compile()
+    plan = Plan(
+        epochs=solver.EPOCHS,
+        batch_size=solver.BATCH_SIZE,
+        schedule=build_schedule(config),
+        seed=config.tree.SEED,
+        accumulate=solver.ACCUMULATE,
+        clip_grad=solver.CLIP_GRAD,
+        ema=solver.EMA,
+        precision=precision,
+        checkpoint_minutes=config.tree.CHECKPOINT.MINUTES,
+        checkpoint_keep=config.tree.CHECKPOINT.KEEP,
+        config=config.digest(),
+        about={**data.about, "network": config.tree.STUDENT.NAME, "config": config.digest()},
+    )
+    optimizer, hooks = build_optimizer(config, model), build_hooks(config, output_dir)
+    return Trainer(model, data.train, data.val, optimizer, plan, output_dir, hooks, asked)

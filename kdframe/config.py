@@ -1,0 +1,208 @@
+"""A config from its files and overrides, in two passes.
+
+Pass 1, ``read``, answers what needs no part, without torch: YAML, kdframe's own keys, paths.
+Pass 2, ``Draft.load``, imports the parts that are named, and lets their options join the tree.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdframe.layers import Layer, from_file, from_words, is_file, overlay
+from kdframe.options import grow
+from kdframe.resolved import RECIPES, Config, source_of
+from kdframe.schema import (
+    BRANCHES,
+    ENTRIES,
+    PATHS,
+    WEIGHTS,
+    checked,
+    contradictions,
+    defaults,
+    known_keys,
+    without_effect,
+    written,
+)
+from kdframe.values import ConfigError, hint, shown
+
+__all__ = ["Config", "ConfigError", "Draft", "load", "read"]
+
+SHARED = ("DATASET", "DEVICE", "DETERMINISTIC", "MODULES")  # what recipes take of a command line
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a file and of ``KEY VALUE`` or ``KEY=VALUE`` words, complete and frozen.
+
+    Raises:
+        ConfigError: whatever is wrong, in one line.
+    """
+    return read(path, overrides).load()
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
+    """Pass 1; imports no torch and no part.
+
+    Raises:
+        ConfigError: whatever is wrong and needs no part to be seen, in one line.
+    """
+    return first_pass(Path(path), [from_words(overrides)])
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A config after pass 1: kdframe's own keys are whole and checked, a part's are as written.
+
+    Attributes as of :class:`Config`; and ``layers``, that the tree was laid from.
+    """
+
+    tree: CfgNode
+    path: Path
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+    recipes: dict[str, "Draft"]
+    shared: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+
+    def source(self, key: str) -> str:
+        """Where that key, or the nearest branch above it, was set."""
+        return source_of(key, self.sources, self.path)
+
+    def error(self, key: str, message: str) -> ConfigError:
+        """As of :class:`Config`."""
+        return ConfigError(f"{self.source(key)}: {key}: {message}")
+
+    def load(self) -> Config:
+        """Pass 2; imports the parts that are named, and torch with them.
+
+        Raises:
+            ConfigError: whatever is wrong, in one line.
+        """
+        recipes = {key: recipe.load() for key, recipe in self.recipes.items()}
+        tree, dropped = grow(self, recipes.get("TEACHER.CONFIG"))
+        if "BASELINE" in recipes:
+            other = recipes["BASELINE"].tree.STUDENT
+            for key, value in tree["STUDENT"].items():
+                if value != other.get(key):
+                    there = f"{recipes['BASELINE'].path} has {shown(other.get(key))}"
+                    raise self.error(
+                        "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
+                    )
+        whole = CfgNode(tree)
+        whole.freeze()
+        return Config(
+            tree=whole,
+            path=self.path,
+            sources={key: source for key, source in self.sources.items() if key not in dropped},
+            warnings=(*self.warnings, *(str(self.error(*why)) for why in dropped.items())),
+            recipes=recipes,
+            shared=self.shared,
+        )
+
+
+def first_pass(
+    path: Path, over: list[Layer], named_by: str = "", above: tuple[Path, ...] = ()
+) -> Draft:
+    """A file with layers laid over it; ``above`` are the configs that it is a recipe of."""
+    files = from_file(path, named_by)
+    if path.resolve() in above:
+        raise ConfigError(f"{named_by}{path} leads back to itself.")
+    shared = [taken_out(layer) for layer in files] + [
+        layer._replace(data={key: layer.data[key] for key in SHARED if key in layer.data})
+        for layer in over
+    ]
+    known = known_keys(written([*files, *over]))
+    layers = tuple(checked(layer, known) for layer in (*files, *over))
+    tree, sources, warnings = laid(layers)
+    for key, why in without_effect(tree["SOLVER"]):
+        warnings.append(f"{source_of(key, sources, path)}: {key}: {why}")
+    handed: dict[str, Any] = {}
+    for layer in shared:
+        overlay(handed, layer.data, layer.source, {})
+    draft = Draft(CfgNode(tree), path, sources, tuple(warnings), {}, handed, layers)
+    for key, why in contradictions(tree):
+        raise draft.error(key, why)
+    refuse_missing_weights(draft)
+    read_recipes(draft, shared, (*above, path.resolve()))
+    settle_teacher(draft)
+    draft.tree.freeze()
+    return draft
+
+
+def taken_out(layer: Layer) -> Layer:
+    """The layer for recipes that a dumped config holds."""
+    given = layer.data.pop(RECIPES, {})
+    if not isinstance(given, dict) or given.keys() - set(SHARED):
+        raise ConfigError(
+            f"{layer.source}: {RECIPES} takes a mapping of {', '.join(SHARED)}, not {shown(given)}."
+        )
+    return layer._replace(data=given)
+
+
+def laid(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The layers, one over the other: the tree, where each key was set, and warnings."""
+    tree, sources, warnings = defaults(), dict[str, str](), []
+    for layer in layers:
+        for branch in ENTRIES:
+            for entry, given in layer.data.get(branch, {}).items():
+                if given is None and entry not in tree[branch]:
+                    warnings.append(
+                        f"{layer.source}: {branch}.{entry}: it is null and drops nothing that was "
+                        f"there before; an entry without options is {entry}: {{}}."
+                    )
+        overlay(tree, layer.data, layer.source, sources)
+    term = {key: own.default for key, own in BRANCHES["LOSS"].items()}
+    tree["LOSS"] = {
+        k: given if given is None else term | given for k, given in tree["LOSS"].items()
+    }
+    return tree, sources, warnings
+
+
+def refuse_missing_weights(draft: Draft) -> None:
+    for branch, words in WEIGHTS.items():
+        value = draft.tree[branch].WEIGHTS
+        if value and value not in words and not is_file(Path(value)):
+            raise draft.error(
+                f"{branch}.WEIGHTS",
+                f"there is no file {value}, and it is not {' or '.join(words)}."
+                f"{hint(difflib.get_close_matches(value, words, n=1))}",
+            )
+
+
+def read_recipes(draft: Draft, shared: list[Layer], above: tuple[Path, ...]) -> None:
+    """Pass 1 of the configs that this one names; their paths become absolute in the tree."""
+    tree, folder = draft.tree, Path()
+    for key, node in zip(PATHS, (tree.TEACHER, tree), strict=True):
+        name = key.rpartition(".")[2]
+        if not node[name]:
+            continue
+        seed = Layer(draft.source("SEED"), folder, {"SEED": tree.SEED})
+        over = [*shared, seed] if key == "BASELINE" else shared
+        recipe = first_pass(Path(node[name]), over, f"{draft.source(key)}: {key}: ", above)
+        if recipe.tree.OUTPUT_DIR:
+            raise recipe.error(
+                "OUTPUT_DIR", f"it stays empty in a recipe, as {draft.path} uses this."
+            )
+        if key == "BASELINE" and recipe.tree.TEACHER.NAME:
+            raise recipe.error("TEACHER", f"the BASELINE of {draft.path} trains its student alone.")
+        draft.recipes[key] = recipe
+        node[name] = str(Path(node[name]).absolute())
+
+
+def settle_teacher(draft: Draft) -> None:
+    """Its NAME from its recipe; and none at all, or one that has something to teach."""
+    teacher, recipe = draft.tree.TEACHER, draft.recipes.get("TEACHER.CONFIG")
+    if recipe is not None:
+        name = recipe.tree.STUDENT.NAME
+        if teacher.NAME not in ("", name):
+            raise draft.error(
+                "TEACHER.NAME", f"{shown(teacher.NAME)} here, and {recipe.path} has {shown(name)}."
+            )
+        teacher.NAME = name
+    elif teacher.NAME and not teacher.WEIGHTS:
+        raise draft.error("TEACHER", "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
+    elif not teacher.NAME and any(value != "" for value in teacher.values()):
+        raise draft.error("TEACHER", "it has settings, and neither NAME nor CONFIG.")

@@ -1,0 +1,66 @@
+"""The contract of datasets: uint8 images with a class, and what a batch of them is."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.utils.data
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """B images, ready for a network."""
+
+    image: Tensor  # (B, 3, H, W), normalised
+    target: Tensor  # (B,), the class of each
+    item: Tensor  # (B,), the number of each in its split
+    epoch: float  # with its fraction: 2.5 is the middle of the third
+
+
+class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """One split of a set of images: ``[i] -> (uint8 (3, H, W), class number)``.
+
+    ``mean`` and ``std`` are a channel's, of pixels in 0..1.  ``size`` is the (height, width) that
+    networks see; an image of another size is brought to it when it is loaded.  ``splits`` holds
+    "val" only where the set has a third split of its own.
+    """
+
+    classes: Sequence[str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: tuple[int, int]
+    splits: tuple[str, ...] = ("train", "test")
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        raise NotImplementedError
+
+    def tensors(self) -> tuple[Tensor, Tensor] | None:
+        """All images (N, 3, H, W) uint8 and targets (N,) int64, where that fits in memory."""
+        return None
+
+
+class InMemory(Dataset):
+    """A split that is two tensors: images (N, 3, H, W) uint8 and targets (N,) int64."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        classes: Sequence[str],
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        self.images, self.targets, self.classes = images, targets, classes
+        self.mean, self.std = mean, std
+        self.size = (images.shape[2], images.shape[3])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.images[i], int(self.targets[i])
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        return self.images, self.targets

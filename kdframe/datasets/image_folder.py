@@ -1,0 +1,133 @@
+"""Images in class folders: ROOT/train/<class>/..., and the same in val/, test/ or both."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+
+from kdframe.datasets.base import Dataset
+from kdframe.datasets.images import IMAGENET_MEAN, IMAGENET_STD, BrokenImage, decoded, shape_of
+from kdframe.registry import DATASETS
+
+READABLE = (".jpg", ".jpeg", ".png", ".webp")
+UNREADABLE = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff")
+
+
+@DATASETS.register("image_folder")
+class ImageFolder(Dataset):
+    """Images (JPEG, PNG, WebP) in class folders; ImageNet, Tiny-ImageNet, one's own.
+
+    ``size`` is the side that networks see; 0 takes the images' own, and all must have it.
+    ``stream`` reads the files anew in every epoch, even where the decoded images fit in memory.
+    With train/ and val/ alone, val/ is the test split.
+
+    Raises:
+        ValueError: a folder, a split or a class that is missing, empty or unknown, with its path.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        root: str = "",
+        size: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        stream: bool = False,
+    ) -> None:
+        folders = split_folders(root)
+        self.splits = tuple(folders)
+        if split not in folders:
+            raise ValueError(f"{root} has no split {split!r}: it has {', '.join(self.splits)}.")
+        self.classes = class_names(folders["train"])
+        folder = folders[split]
+        for wrong, what in (
+            (set(self.classes) - set(class_names(folder)), "lacks the class"),
+            (set(class_names(folder)) - set(self.classes), "has the unknown class"),
+        ):
+            if wrong:
+                raise ValueError(f"{folder} {what} {min(wrong)!r}; classes are those of train.")
+        self.files = [
+            (path, k) for k, name in enumerate(self.classes) for path in images_of(folder / name)
+        ]
+        self.mean, self.std, self.own_size, self.stream = mean, std, size == 0, stream
+        self.size = (size, size) if size else shape_of(read(self.files[0][0]))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        """An image as it is in its file.
+
+        Raises:
+            BrokenImage: with the path.
+        """
+        path, target = self.files[i]
+        image = read(path)
+        if self.own_size and shape_of(image) != self.size:
+            raise BrokenImage(
+                f"{path} is {shape_of(image)} and {self.files[0][0]} is {self.size} (height, "
+                "width): set SIZE, the side to bring all images to."
+            )
+        return image, target
+
+    def tensors(self) -> tuple[Tensor, Tensor] | None:
+        return None if self.stream else self.in_memory
+
+    @cached_property
+    def in_memory(self) -> tuple[Tensor, Tensor] | None:
+        """Decoded once, also for two loaders (training, and what is held out of it)."""
+        return decoded(self)
+
+
+def split_folders(root: str) -> dict[str, Path]:
+    """The folder of each split."""
+    if not root:
+        raise ValueError("image_folder needs ROOT, a folder with train/ and val/ or test/ in it.")
+    there = {name: Path(root, name) for name in ("train", "val", "test")}
+    there = {name: path for name, path in there.items() if path.is_dir()}
+    if not Path(root).is_dir():
+        raise ValueError(f"there is no folder {root}.")
+    if "train" not in there or len(there) == 1:
+        raise ValueError(f"{root} needs train/ and val/ or test/; it has {list(there) or 'none'}.")
+    if "test" not in there:
+        there["test"] = there.pop("val")
+    return there
+
+
+def class_names(folder: Path) -> list[str]:
+    """The class folders' names, sorted; hidden ones aren't classes."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    if not names:
+        raise ValueError(f"{folder} has no class folders.")
+    return names
+
+
+def images_of(folder: Path) -> list[str]:
+    """A class's files, in a fixed order."""
+    found = []
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million times
+            if ending in UNREADABLE:
+                raise ValueError(f"{place}/{name}: {ending} isn't read; {', '.join(READABLE)} are.")
+            if ending in READABLE and name[0] != ".":
+                found.append(f"{place}/{name}")
+    if not found:
+        raise ValueError(f"{folder} has no image ({', '.join(READABLE)}).")
+    return sorted(found)
+
+
+def read(path: str) -> Tensor:
+    """The image in a file: uint8 (3, H, W)."""
+    try:
+        image: Tensor = decode_image(path, ImageReadMode.RGB)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise BrokenImage(f"{path} is no whole image ({reason}).") from error
+    if image.dtype != torch.uint8:
+        raise BrokenImage(f"{path} has more than 8 bits a channel.")
+    return image

@@ -1,0 +1,7 @@
+import kdframe.distillers.at  # 2017, where the networks look
+import kdframe.distillers.cross_entropy  # the labels
+import kdframe.distillers.dkd  # 2022, target class and the others apart
+import kdframe.distillers.feature  # several stages' maps
+import kdframe.distillers.fitnet  # 2015, one stage's maps
+import kdframe.distillers.kd  # 2015, soft labels
+import kdframe.distillers.sp  # 2019, which images are alike

@@ -1,0 +1,44 @@
+"""Soft labels: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2 (from memory)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdframe.backbones import Output
+from kdframe.datasets import Batch
+from kdframe.registry import DISTILLERS
+
+
+@DISTILLERS.register("kd")
+def kd(
+    student: Output,
+    teacher: Output,
+    batch: Batch,
+    *,
+    temperature: float = 4.0,
+    standardize: bool = False,
+) -> Tensor:
+    """Matches the teacher's softened class probabilities.
+
+        p(z) = softmax(z / T)
+        L    = T^2 KL(p(z_teacher) || p(z_student)),  the mean over images, in nats
+
+    T^2 keeps the gradient's size as T changes.  The paper writes a cross entropy; KL is less by
+    the teacher's own entropy, so the gradient is the same and a perfect student scores 0.
+
+    ``standardize`` first takes each image's z to (z - mean) / (std + 1e-7) over classes, the
+    unbiased std, for both networks: Sun et al. 2024, arXiv:2403.01427, as in their code.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature takes a number above 0, not {temperature}.")
+    T = temperature
+    z_student, z_teacher = student.logits, teacher.logits
+    if standardize:
+        z_student, z_teacher = standardized(z_student), standardized(z_teacher)
+    log_p_student = F.log_softmax(z_student / T, dim=1)
+    log_p_teacher = F.log_softmax(z_teacher / T, dim=1)
+    return T**2 * F.kl_div(log_p_student, log_p_teacher, log_target=True, reduction="batchmean")
+
+
+def standardized(z: Tensor) -> Tensor:
+    """Logits of mean 0 and standard deviation 1 in every image."""
+    return (z - z.mean(dim=1, keepdim=True)) / (z.std(dim=1, keepdim=True) + 1e-7)

@@ -1,0 +1,36 @@
+"""What terms on feature maps share: stages in pairs, and maps brought to one size."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdframe.backbones import Output
+
+
+def paired(
+    student: Output, teacher: Output, stages: tuple[int, ...]
+) -> list[tuple[Tensor, Tensor]]:
+    """The student's and the teacher's map of each of these stages.
+
+    Raises:
+        ValueError: a stage that a network doesn't have, or ``()`` where one has more of them.
+    """
+    maps = student.maps(stages), teacher.maps(stages)
+    if len(maps[0]) != len(maps[1]):
+        raise ValueError(
+            f"stages=() is {len(maps[0])} stages of the student and {len(maps[1])} of the "
+            "teacher: name those to compare."
+        )
+    return list(zip(*maps, strict=True))
+
+
+def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps, the larger average-pooled to the smaller's height and width."""
+    height, width = (min(student.shape[i], teacher.shape[i]) for i in (2, 3))
+    return pooled(student, height, width), pooled(teacher, height, width)
+
+
+def pooled(feature: Tensor, height: int, width: int) -> Tensor:
+    """The map itself where it has that size already."""
+    if feature.shape[2:] == (height, width):
+        return feature
+    return F.adaptive_avg_pool2d(feature, (height, width))

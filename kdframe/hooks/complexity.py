@@ -1,0 +1,30 @@
+"""What student and teacher cost, written beside a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdframe.hooks.base import Hook
+from kdframe.registry import HOOKS
+from kdframe.reports.complexity import as_dict, as_markdown, complexity
+
+if TYPE_CHECKING:
+    from kdframe.trainer import Trainer
+
+
+@HOOKS.register("complexity")
+class WriteComplexity(Hook):
+    """Writes ``complexity.json`` and ``complexity.md`` before the first step."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.output_dir = output_dir
+
+    def before_train(self, trainer: Trainer) -> None:
+        counts = {"student": complexity(trainer.model.student)}
+        if trainer.model.teacher is not None:
+            counts["teacher"] = complexity(trainer.model.teacher)
+        text = json.dumps(as_dict(counts), indent=2) + "\n"
+        (self.output_dir / "complexity.json").write_text(text)
+        (self.output_dir / "complexity.md").write_text(as_markdown(counts))

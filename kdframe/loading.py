@@ -1,0 +1,169 @@
+"""Batches: order and placement, as pure functions of (seed, epoch, item)."""
+
+import atexit
+import signal
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from kdframe.augmentation import Stream, crop_flip, hashed
+from kdframe.datasets import Batch, Dataset
+
+AUGMENT = ("none", "crop_flip", "resized_crop")
+EVALUATION = -1  # stands for the epoch
+ORDER = -1  # the draw; augmentation's count from 0
+
+
+class Loader:
+    """Batches of some items of a dataset, on a device.
+
+    Sets that hand out ``tensors()`` live on the device; others, and all under ``resized_crop``
+    (which cuts from whole images), are read by ``workers`` processes, or by this one if 0.
+
+    Args:
+        items: (N,) numbers of the images in their split.
+        augment: what ``train`` does to an image: none, crop_flip or resized_crop.
+
+    Raises:
+        ValueError: another ``augment``.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        items: Tensor,
+        *,
+        device: torch.device,
+        augment: str = "none",
+        seed: int = 0,
+        workers: int = 0,
+        channels_last: bool = True,
+    ) -> None:
+        if augment not in AUGMENT:
+            raise ValueError(f"augment takes {', '.join(AUGMENT)}, not {augment!r}.")
+        self.device, self.augment, self.seed, self.workers = device, augment, seed, workers
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.mean = torch.tensor(dataset.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(dataset.std, device=device).view(3, 1, 1)
+        self.stream = Stream(dataset, augment == "resized_crop", seed)
+        self.items = self.rows = items
+        self.resident = None if augment == "resized_crop" else dataset.tensors()
+        if self.resident and device.type != "cpu":  # two loaders of a split hold it once, together
+            images, targets = self.resident
+            self.resident = images[items].to(device), targets[items].to(device)
+            self.items, self.rows = items.to(device), torch.arange(len(items), device=device)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def steps(self, batch_size: int) -> int:
+        """Steps of an epoch; the remainder is dropped.
+
+        Raises:
+            ValueError: a batch takes more images than there are.
+        """
+        if batch_size > len(self):
+            raise ValueError(f"a batch of {batch_size} takes more than the {len(self)} images.")
+        return len(self) // batch_size
+
+    def train(
+        self, epoch: int, batch_size: int, first: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """An epoch's batches from step ``first`` on, shuffled and augmented.
+
+        ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
+
+        Raises:
+            ValueError: a batch that is too large, or can't be cut into equal parts.
+        """
+        steps, (part, rest) = self.steps(batch_size), divmod(batch_size, world)
+        if rest:
+            raise ValueError(f"a batch of {batch_size} can't be cut into {world} equal parts.")
+        shuffled = order(len(self), self.seed, epoch).to(self.items.device)
+        starts = [step * batch_size + rank * part for step in range(first, steps)]
+        parts = [shuffled[start : start + part] for start in starts]
+        for step, (image, target, item) in enumerate(self.raw(parts, epoch), first):
+            if self.augment == "crop_flip":
+                image = crop_flip(image, self.seed, epoch, item)
+            yield Batch(self.normalised(image), target, item, epoch + step / steps)
+
+    def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Every image once over all processes, in order and not augmented; the last may be few."""
+        places = torch.arange(len(self), device=self.items.device)
+        batches = (places[i : i + batch_size] for i in range(0, len(self), batch_size))
+        parts = [part for batch in batches if len(part := batch.tensor_split(world)[rank])]
+        for image, target, item in self.raw(parts, EVALUATION):
+            yield Batch(self.normalised(image), target, item, 0.0)
+
+    def raw(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """uint8 images, targets and items on the device; a part is places in ``self.items``."""
+        if self.resident:
+            images, targets = self.resident
+            for part in parts:
+                rows = self.rows[part]
+                yield images.index_select(0, rows), targets[rows], self.items[part]
+            return
+        picks = [(self.items[part].tolist(), epoch) for part in parts]
+        loader = DataLoader(
+            self.stream,
+            batch_size=None,
+            sampler=picks,
+            num_workers=self.workers,
+            worker_init_fn=outlive_signals,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # leaves the global one as it is
+        )
+        alive = [iter(loader)]
+        atexit.register(alive.clear)  # multiprocessing's own end is a SIGTERM, which they ignore
+        try:
+            for items, _ in picks:
+                columns = (*next(alive[0]), torch.tensor(items))
+                image, target, item = (c.to(self.device, non_blocking=True) for c in columns)
+                yield image, target, item
+        finally:
+            atexit.unregister(alive.clear)
+            alive.clear()
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """float32 (x / 255 - mean) / std of uint8 images (B, 3, H, W)."""
+        image = image.float().div_(255).sub_(self.mean).div_(self.std)
+        return image.contiguous(memory_format=self.layout)
+
+    def describe(self) -> str:
+        """How many images there are, and where."""
+        if self.resident:
+            size = len(self) * self.resident[0][0].numel() / 1e6
+            return f"{len(self):,} images resident on {self.device} ({size:,.1f} MB)"
+        workers = {0: "this process", 1: "1 worker"}.get(self.workers, f"{self.workers} workers")
+        return f"{len(self):,} images streamed by {workers}"
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of 0 ... count - 1."""
+    return hashed(seed, epoch, torch.arange(count), ORDER).argsort(stable=True)
+
+
+def hold_out(count: int, val: float) -> tuple[Tensor, Tensor]:
+    """The items to train on and those to validate on, the same for every run, both ascending.
+
+    ``val`` is a fraction below 1, a number of images from 1 on; 0 holds out none.
+
+    Raises:
+        ValueError: a part of an image; or nothing is left on one side.
+    """
+    held = round(count * val) if val < 1 else int(val)
+    if val < 0 or (val >= 1 and val != held) or held >= count or (val > 0 and held == 0):
+        raise ValueError(
+            f"VAL {val:g} of {count} images leaves none on one side; it takes a fraction "
+            "below 1 or a whole number of images."
+        )
+    shuffled = order(count, 0, EVALUATION)
+    return shuffled[held:].sort().values, shuffled[:held].sort().values
+
+
+def outlive_signals(worker: int) -> None:
+    """Leaves SIGINT and SIGTERM to the main process, which still wants batches from its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,148 @@
+"""Pass 2 of a config: the parts that it names are imported, and their options join the tree."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.schema import BRANCHES, ENTRIES, known_keys
+from kdframe.values import ConfigError, Key, kind_of, shown, take, unknown
+
+if TYPE_CHECKING:
+    from kdframe.config import Config, Draft
+
+
+class Place(NamedTuple):
+    """Where a part's options join: STUDENT, LOSS.kd."""
+
+    at: str
+    registry: Registry
+    part: str
+
+
+def grow(draft: Draft, teacher: Config | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tree with the options of every part that it names.
+
+    Args:
+        draft: what pass 1 made of the config.
+        teacher: the recipe that TEACHER.CONFIG names.
+
+    Returns:
+        The tree; and the settings that fell away with the part they were for, each with why.
+
+    Raises:
+        ConfigError: a module, a part or an option that isn't there, or a value it doesn't take.
+    """
+    import_modules(draft)
+    tree = {key: value for key, value in draft.tree.items() if key not in ENTRIES}
+    tree |= {branch: dict(draft.tree[branch]) for branch in ENTRIES}
+    keys = {place.at: keys_of(draft, place) for place in places(draft.tree)}
+    if teacher is not None:
+        keys["TEACHER"] = {
+            name: key._replace(default=teacher.tree["STUDENT"][name])
+            for name, key in keys["TEACHER"].items()
+        }
+    known, dropped = known_keys(keys), {}
+    for at, joined in keys.items():
+        branch, _, entry = at.partition(".")
+        inside, last = (tree[branch], entry) if entry else (tree, branch)
+        inside[last], gone = filled(draft, at, inside[last], joined, known)
+        dropped.update(gone)
+    if teacher is not None:
+        refuse_other_teacher(draft, tree["TEACHER"], keys["TEACHER"], teacher)
+    return tree, dropped
+
+
+def import_modules(draft: Draft) -> None:
+    """Lets the user's own modules register their parts."""
+    if draft.tree["MODULES"] and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a script's own folder is tools/
+    for name in draft.tree["MODULES"]:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # it runs the user's code: whatever that raises, it names
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise draft.error("MODULES", f"{name} can't be imported: {why}") from error
+
+
+def places(tree: Any) -> Iterator[Place]:
+    """Every place that a part is named for."""
+    yield Place("STUDENT", BACKBONES, tree["STUDENT"]["NAME"])
+    if tree["TEACHER"]["NAME"]:
+        yield Place("TEACHER", BACKBONES, tree["TEACHER"]["NAME"])
+    yield Place("DATASET", DATASETS, tree["DATASET"]["NAME"])
+    for branch, registry in zip(ENTRIES, (DISTILLERS, HOOKS), strict=True):
+        for entry, given in tree[branch].items():
+            if given is not None:
+                yield Place(f"{branch}.{entry}", registry, entry.partition("/")[0])
+
+
+def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
+    """A part's options as keys."""
+    at, registry, part = place
+    branch, _, entry = at.partition(".")
+    try:
+        options, hints = registry.options(part), registry.hints(part)
+    except (UnknownPart, ModuleNotFoundError, ValueError) as error:
+        named = at if entry else f"{at}.NAME"
+        place_named = branch if entry else named
+        raise ConfigError(f"{draft.source(named)}: {place_named}: {error}") from error
+    alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]
+    if alone and NoneType not in get_args(hints.get("teacher")):
+        raise draft.error(at, "it needs a teacher, and TEACHER names none.")
+    keys = {}
+    for option, default in options.items():
+        name = option.upper()
+        key = Key(default, kind_of(hints.get(option), default))
+        if name in BRANCHES[branch]:
+            raise draft.error(
+                at, f"{registry.kind} gives {part} an option that is kdframe's: {name}."
+            )
+        keys[name] = key._replace(default=take(draft.source(at), f"{at}.{name}", default, key))
+    return keys
+
+
+def filled(
+    draft: Draft, at: str, given: Mapping[str, Any], keys: Mapping[str, Key], known: list[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A branch with every option of its part; and what was set for a part named there before."""
+    own = {key: given[key] for key in BRANCHES[at.partition(".")[0]]}
+    branch, dropped = {**own, **{name: key.default for name, key in keys.items()}}, {}
+    sources = [layer.source for layer in draft.layers]
+    for key, value in given.items():
+        name, source = f"{at}.{key}", draft.source(f"{at}.{key}")
+        if key in keys:
+            branch[key] = take(source, name, value, keys[key])
+        elif key not in own:
+            if sources.index(source) >= renamed(draft, at):
+                raise unknown(source, name, known)
+            dropped[name] = f"it has no effect: {at}.NAME is now {own['NAME']}."
+    return branch, dropped
+
+
+def renamed(draft: Draft, at: str) -> int:
+    """The number of the layer that put another NAME in the place of one that was set before."""
+    name, number = "", 0
+    for i, layer in enumerate(draft.layers):
+        given = layer.data.get(at, {}).get("NAME", name)
+        if name not in ("", given):
+            number = i
+        name = given
+    return number
+
+
+def refuse_other_teacher(
+    draft: Draft, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
+) -> None:
+    """A teacher that a recipe trains has the recipe's options."""
+    for name, key in keys.items():
+        if branch[name] != key.default:
+            raise draft.error(
+                f"TEACHER.{name}",
+                f"{shown(branch[name])} here, and {recipe.path} has {shown(key.default)}.",
+            )

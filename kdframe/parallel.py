@@ -1,0 +1,78 @@
+"""The little that several processes need; with one process, everything here does nothing."""
+
+import os
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)  # the longest that one process waits for another
+
+
+def start(device: str) -> torch.device:
+    """Joins the processes that torchrun started, and returns this one's device.
+
+    Args:
+        device: auto, cpu, cuda or mps; auto takes cuda where there is one.
+
+    Raises:
+        ValueError: a device that this machine doesn't have.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
+        raise ValueError(f"DEVICE: this machine has no {device}; auto and cpu work.")
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        device = f"cuda:{torch.cuda.current_device()}"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    return torch.device(device)
+
+
+def finish() -> None:
+    """Leaves the group of processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 writes files and talks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of ``x`` over the processes, on each of them."""
+    if world() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def largest(x: int) -> int:
+    """The largest ``x`` of all processes, without waiting for an accelerator."""
+    if world() > 1:
+        value = torch.tensor(x)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+    return x
+
+
+def from_first(x: T) -> T:
+    """Process 0's ``x``, on each of them."""
+    if world() > 1:
+        box = [x]
+        dist.broadcast_object_list(box)
+        return box[0]
+    return x

@@ -1,0 +1,177 @@
+"""Names for parts: four registries, and the rule that a part's signature is its schema.
+
+What kdframe hands a part is positional; what a config may set is keyword-only, with a plain
+default.  A registry imports its folder of ``kdframe`` at the first look-up, and an installed
+package's entry point (group ``kdframe.<kind>``) only when its name is asked for.
+"""
+
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+Part = Callable[..., Any]
+P = TypeVar("P", bound=Part)
+
+PLAIN = (bool, int, float, str, tuple)
+
+
+class UnknownPart(LookupError):
+    """No part of that name."""
+
+
+class Registry:
+    """Parts of one kind by name: built in, of a family, registered by hand, or an entry point.
+
+    Args:
+        kind: plural, as it stands in messages, in ``kdframe.<kind>`` and in the entry point group.
+        arguments: the names of what kdframe hands a function of this kind, in order.
+        of_class: the same for a class, where it differs.
+    """
+
+    def __init__(
+        self, kind: str, arguments: tuple[str, ...], of_class: tuple[str, ...] | None = None
+    ) -> None:
+        self.kind = kind
+        self.arguments = {False: arguments, True: of_class or arguments}
+        self._parts: dict[str, Part] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}
+        self._families: list[tuple[Callable[[], Iterable[str]], Callable[[str], Part]]] = []
+        self._filled = False
+
+    def register(self, name: str, *, needs: tuple[str, ...] = ()) -> Callable[[P], P]:
+        """A decorator that gives a part its name.
+
+        Raises:
+            ValueError: the name is taken; both places are named.
+            TypeError: the signature can't be read as a schema.
+        """
+
+        def add(part: P) -> P:
+            if name in self._parts:
+                raise ValueError(
+                    f"{self.kind} has {name!r} twice: {address(self._parts[name])} and "
+                    f"{address(part)}"
+                )
+            self._check(part)
+            self._parts[name], self._needs[name] = part, needs
+            return part
+
+        return add
+
+    def family(
+        self, names: Callable[[], Iterable[str]], make: Callable[[str], Part]
+    ) -> Callable[[str], Part]:
+        """Adds all of a library's parts under their own names, made when they are asked for."""
+        self._families.append((names, make))
+        return make
+
+    def __getitem__(self, name: str) -> Part:
+        """The part of that name.
+
+        Raises:
+            UnknownPart: with the nearest name.
+            ValueError: an installed package claims a name that is taken.
+        """
+        self._fill()
+        entry = self._entries().get(name)
+        if name not in self._parts and entry is not None:
+            part = entry.load()
+            if name not in self._parts:  # the package may have registered it by the decorator
+                self.register(name)(part)
+        if name in self._parts:
+            part = self._parts[name]
+            if entry is not None and entry.module != part.__module__:
+                raise ValueError(
+                    f"{self.kind} has {name!r} twice: {address(part)} and the entry point "
+                    f"{entry.value} of an installed package"
+                )
+            return part
+        for names, make in self._families:
+            if name in names():
+                return make(name)
+        near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UnknownPart(f"{self.kind} has no {name!r}.{hint}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the built-in, the registered and the installed parts, without the families."""
+        self._fill()
+        return iter(sorted({*self._parts, *self._entries()}))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def names(self) -> list[str]:
+        """Every name that can be looked up, the families' too."""
+        return [*self, *(name for names, _ in self._families for name in names())]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """A part's options and their defaults."""
+        part = self[name]
+        fixed = getattr(part, "keywords", {})
+        return {
+            p.name: p.default
+            for p in inspect.signature(part).parameters.values()
+            if p.kind is p.KEYWORD_ONLY and p.name not in fixed
+        }
+
+    def hints(self, name: str) -> dict[str, Any]:
+        """A part's annotations by argument, those of an option and of what it is handed."""
+        part = self[name]
+        part = getattr(part, "func", part)
+        return typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """What a part asks for beyond its contract, as said where it is registered."""
+        self[name]
+        return self._needs.get(name, ())
+
+    def _check(self, part: Part) -> None:
+        given = self.arguments[inspect.isclass(part)]
+        positional = 0
+        for p in inspect.signature(part).parameters.values():
+            if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                raise TypeError(f"{address(part)}: *{p.name} hides its options: name them.")
+            if p.kind is not p.KEYWORD_ONLY:
+                positional += 1
+            elif not isinstance(p.default, PLAIN):
+                raise TypeError(
+                    f"{address(part)}: option {p.name} needs a plain default "
+                    f"(bool, int, float, str or tuple), not {p.default!r}."
+                )
+        if positional != len(given):
+            raise TypeError(
+                f"{address(part)}: a part of {self.kind} takes ({', '.join(given)}, *, options), "
+                f"and has {positional} positional arguments; options stand behind the *."
+            )
+
+    def _fill(self) -> None:
+        if not self._filled:
+            self._filled = True
+            importlib.import_module(f"kdframe.{self.kind}")
+
+    def _entries(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=f"kdframe.{self.kind}")}
+
+
+def address(part: Part) -> str:
+    """Where a part is written: module, name, file and line."""
+    part = getattr(part, "func", part)
+    try:
+        place = f" ({inspect.getsourcefile(part)}:{inspect.getsourcelines(part)[1]})"
+    except (OSError, TypeError):
+        place = ""
+    return f"{part.__module__}.{getattr(part, '__qualname__', repr(part))}{place}"
+
+
+BACKBONES = Registry("backbones", ("num_classes",))
+DATASETS = Registry("datasets", ("split",))
+DISTILLERS = Registry("distillers", ("student", "teacher", "batch"), ("student", "teacher"))
+HOOKS = Registry("hooks", ("output_dir",))

@@ -1,0 +1,102 @@
+"""What the console says at a run's start and end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kdframe import __version__
+from kdframe.registry import DISTILLERS
+from kdframe.reports.complexity import complexity
+
+if TYPE_CHECKING:
+    from kdframe.build import Data
+    from kdframe.config import Config
+    from kdframe.trainer import Trainer
+
+SHORT = {"TEMPERATURE": "T"}
+ROWS = {
+    "teacher": "teacher",
+    "baseline": "student alone",
+    "test": "student",
+    "test_best": "student, best on validation",
+}
+
+
+def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
+    """Lines: device, both networks with their cost, the splits, the loss as a formula."""
+    tree = config.tree
+    on = f"{trainer.device}, {tree.SOLVER.PRECISION}"
+    layout = ", channels_last" if tree.SOLVER.CHANNELS_LAST else ""
+    compiled = ", compiled" if tree.SOLVER.COMPILE else ""
+    yield f"kdframe  {__version__}: {config.path} on {on}{layout}{compiled}, seed {tree.SEED}"
+    networks = {"student": (tree.STUDENT.NAME, trainer.model.student)}
+    if trainer.model.teacher is not None:
+        networks["teacher"] = (tree.TEACHER.NAME, trainer.model.teacher)
+    for who, (name, network) in networks.items():
+        cost = complexity(network)
+        yield (
+            f"{who}  {name}: {cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
+        )
+    classes, augment = len(data.about["classes"]), tree.DATASET.AUGMENT
+    yield f"data     {tree.DATASET.NAME}, {classes} classes, augmentation {augment}"
+    for split, loader in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if loader is not None:
+            yield f"  {split:5}  {loader.describe()}"
+    solver = tree.SOLVER
+    yield (
+        f"solver   {solver.OPTIMIZER}, {solver.EPOCHS} epochs of {trainer.steps_per_epoch} steps, "
+        f"batch {solver.BATCH_SIZE}, lr {solver.LR:g} {solver.SCHEDULE}"
+    )
+    yield f"loss     {formula(tree.LOSS)}"
+
+
+def formula(loss: Any) -> str:
+    """The branch LOSS as a sum: ``L = 0.5 cross_entropy + 0.5 kd(T=5)``."""
+    terms = []
+    for key, node in loss.items():
+        if node is None:
+            continue
+        default = {k.upper(): v for k, v in DISTILLERS.options(key.split("/")[0]).items()}
+        default |= {"WARMUP": 0.0, "START": 0.0, "STOP": 0.0}
+        said = [
+            f"{SHORT.get(k, k.lower())}={short(v)}"
+            for k, v in node.items()
+            if k != "WEIGHT" and v != default[k]
+        ]
+        options = f"({', '.join(said)})" if said else ""
+        weight = "" if node.WEIGHT == 1 else f"{node.WEIGHT:g} "
+        terms.append(f"{weight}{key}{options}")
+    return "L = " + " + ".join(terms)
+
+
+def short(value: Any) -> str:
+    """5.0 as 5; all else as it is."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def table(results: dict[str, Any], where: str) -> list[str]:
+    """The closing table: everyone on the test split, then gain, agreement and where it all is."""
+    grid = Table(box=None, header_style="")
+    grid.add_column("test split")
+    for name in ("top-1 %", "top-5 %", "nll", "ece"):
+        grid.add_column(name, justify="right")
+    for key, name in ROWS.items():
+        if key in results:
+            r = results[key]
+            cells = (f"{r['top1']:.2f}", f"{r['top5']:.2f}", f"{r['nll']:.3f}", f"{r['ece']:.3f}")
+            grid.add_row(name, *cells)
+    text = io.StringIO()
+    Console(file=text, width=100).print(grid)
+    lines = ["", *(line.rstrip() for line in text.getvalue().splitlines())]
+    if "gain" in results:
+        lines.append(f" gain       {results['gain']:+.2f} points over the student alone")
+    if "agreement" in results:
+        lines.append(
+            f" agreement  {results['agreement']:.2f} % of images named as the teacher does"
+        )
+    return [*lines, f" files      {where}"]

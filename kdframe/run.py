@@ -1,0 +1,320 @@
+"""A run from its config to its results: recipes first, then the student, then one look at test."""
+
+import copy
+import json
+import logging
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from kdframe import build, checkpoint, parallel
+from kdframe.backbones import Backbone
+from kdframe.build import Data
+from kdframe.config import Config, ConfigError
+from kdframe.evaluation import chance, evaluate
+from kdframe.reports.summary import header, table
+from kdframe.run_folder import RunFolder
+from kdframe.trainer import Trainer
+
+log = logging.getLogger("kdframe")
+
+RECIPES = Path("runs", "recipes")
+Results = dict[str, Any]
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    wait: bool = False,
+    latest: bool = False,
+    asked: Callable[[], int] = lambda: 0,
+) -> Results:
+    """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
+
+    Args:
+        config: of the run.
+        folder: OUTPUT_DIR.
+        resume: go on with what is there; a finished run only answers again.
+        wait: wait while another process works in the folder.
+        latest: make the link ``latest`` beside the folder point to it.
+        asked: the signal to answer, polled between steps; 0 for none.
+
+    Raises:
+        ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
+    """
+    device = start(config)
+    with RunFolder(folder, wait, first=parallel.rank() == 0) as place:
+        finished = parallel.from_first(read_json(folder / "results.json"))
+        if finished and resume:
+            return finished
+        if resume:
+            refuse_other_config(config, folder)
+        if latest:
+            place.link()
+        begun = (folder / "run.json").exists()
+        place.begin(config.tree.SEED, str(device))
+        if parallel.rank() == 0:
+            checkpoint.write_text(folder / "config.yaml", config.dump())
+        teacher_file, baseline = recipes(config, asked)
+        data = build.build_data(config, device)
+        student, teacher = build.build_networks(config, data, teacher_file)
+        trainer = build.build_trainer(config, data, student, teacher, folder, asked)
+        for line in header(config, data, trainer):
+            log.info(line)
+        if teacher is not None:
+            gate(config, data, trainer)
+        if begun:
+            go_on(trainer, folder)
+        results = finish(trainer, data, baseline)
+        if parallel.rank() == 0:
+            checkpoint.write_json(folder / "results.json", results)
+        place.say(state="done")
+    for line in table(results, str(folder)):
+        log.info(line)
+    return results
+
+
+def start(config: Config) -> torch.device:
+    """This process's device, with the arithmetic that the config asks for."""
+    with build.blame(config, "DEVICE"):
+        device = parallel.start(config.tree.DEVICE)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.use_deterministic_algorithms(config.tree.DETERMINISTIC)
+    torch.backends.cudnn.benchmark = not config.tree.DETERMINISTIC
+    return device
+
+
+def recipes(config: Config, asked: Callable[[], int]) -> tuple[str, Results | None]:
+    """The teacher's file of weights, and the results of BASELINE; trains what isn't there yet."""
+    teacher_file, baseline = config.tree.TEACHER.WEIGHTS, None
+    for key, recipe in config.recipes.items():
+        if key == "TEACHER.CONFIG" and teacher_file:
+            continue
+        folder = recipe_folder(recipe)
+        how = "was" if (folder / "results.json").exists() else "is first"
+        log.info("%s: %s %s trained in %s", key, recipe.path, how, folder)
+        results = train(recipe, folder, resume=True, wait=True, asked=asked)
+        if key == "TEACHER.CONFIG":
+            teacher_file = str(folder / "student.safetensors")
+        else:
+            baseline = results
+    return teacher_file, baseline
+
+
+def recipe_folder(recipe: Config) -> Path:
+    """Where a recipe's run is, or will be: found by the digest of its config, under any name."""
+    digest = recipe.digest()[:12]
+    there = sorted(RECIPES.glob(f"*-{digest}"))
+    return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
+
+
+def gate(config: Config, data: Data, trainer: Trainer) -> None:
+    """Measures the teacher before it teaches.
+
+    Raises:
+        ConfigError: it isn't above chance, and nobody said ``WEIGHTS: random``.
+    """
+    loader, where = (data.val, "validation") if data.val else (data.train, "training")
+    assert loader is not None and trainer.model.teacher is not None
+    batches = loader.all(trainer.batch_size, parallel.rank(), parallel.world())
+    networks = {"teacher": trainer.model.teacher}
+    found = evaluate(networks, batches, trainer.device, trainer.plan.precision)["teacher"]
+    log.info("teacher  %.2f %% of %d %s images", found["top1"], found["images"], where)
+    least = chance(len(data.about["classes"]), int(found["images"]))
+    if found["top1"] <= least and config.tree.TEACHER.WEIGHTS != "random":
+        raise config.error(
+            "TEACHER",
+            f"it names {found['top1']:.2f} % of the {where} images rightly, and chance reaches "
+            f"{least:.2f} %. Are its weights this dataset's? WEIGHTS: random says it on purpose.",
+        )
+
+
+def refuse_other_config(config: Config, folder: Path) -> None:
+    """A run goes on with the config it was started with; only EPOCHS may grow."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    for key, old, new in config.differences(yaml.safe_load(path.read_text())):
+        if key != "SOLVER.EPOCHS" or new < old:
+            raise config.error(
+                key, f"the run in {folder} has {old!r}, and --resume can't make it {new!r}."
+            )
+
+
+def go_on(trainer: Trainer, folder: Path) -> None:
+    """Takes the newest whole checkpoint, if there is one."""
+    state = checkpoint.newest(folder / "checkpoints")
+    if state is None:
+        log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
+    else:
+        trainer.load(state)
+        log.info("resumed at step %d of %d", trainer.step, trainer.steps)
+
+
+def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
+    """Trains to the end, saves the student, and reads the test split once."""
+    teacher = trainer.model.teacher
+    before = checkpoint.digest(teacher.state_dict()) if teacher else ""
+    trainer.train()
+    if teacher and checkpoint.digest(teacher.state_dict()) != before:
+        raise RuntimeError("the teacher changed during training")
+    trainer.save_weights("student.safetensors")
+    networks = {"test": trainer.deployed}
+    if trainer.val_loader is not None:
+        networks["test_best"] = best_of(trainer)
+    if teacher:
+        networks["teacher"] = teacher
+    found = measure(trainer, networks, data)
+    results: Results = {
+        "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
+        **found,
+        "baseline": baseline and baseline["test"],
+        "gain": baseline and found["test"]["top1"] - baseline["test"]["top1"],
+        "agreement": found["test"].get("agreement"),
+        "epochs": trainer.epochs,
+        "steps": trainer.step,
+        "seed": trainer.plan.seed,
+        "config": trainer.plan.config,
+        "seconds": round(trainer.seconds, 3),
+        "images_per_second": round(trainer.step * trainer.batch_size / trainer.seconds, 1),
+    }
+    return {key: value for key, value in results.items() if value not in (None, {})}
+
+
+def measure(trainer: Trainer, networks: dict[str, Backbone], data: Data) -> dict[str, Results]:
+    """All of these networks in one pass over the test split."""
+    batches = data.test.all(trainer.batch_size, parallel.rank(), parallel.world())
+    return {**evaluate(networks, batches, trainer.device, trainer.plan.precision)}
+
+
+def best_of(trainer: Trainer) -> Backbone:
+    """A copy of the student with the weights that were best on validation."""
+    path = trainer.output_dir / "student_best.safetensors"
+    backbone = copy.deepcopy(trainer.deployed)
+    weights = parallel.from_first(checkpoint.load_weights(path)[0] if path.exists() else {})
+    checkpoint.fit(weights, backbone.network, path)
+    return backbone
+
+
+def eval_only(config: Config, folder: Path) -> Results:
+    """Reads the test split with a run's student (or STUDENT.WEIGHTS), and writes eval.json.
+
+    Raises:
+        NoCheckpoint: there is neither a student nor a checkpoint.
+    """
+    device = start(config)
+    data = build.build_data(config, device)
+    student = build.build_backbone(config, "STUDENT", len(data.about["classes"]), data.image)
+    file = config.tree.STUDENT.WEIGHTS
+    if not file and (folder / "student.safetensors").exists():
+        file = str(folder / "student.safetensors")
+    if file:
+        build.load_weights(config, "STUDENT", student, file, data)
+    else:
+        state = checkpoint.newest(folder / "checkpoints")
+        if state is None:
+            raise checkpoint.NoCheckpoint(f"{folder}: there is no student and no checkpoint.")
+        file = f"{folder} at step {state['step']}"
+        student.network.load_state_dict(state["averaged"] or state["student"])
+    batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
+    precision = build.PRECISIONS[config.tree.SOLVER.PRECISION]
+    found = evaluate({"test": student.to(device)}, batches, device, precision)
+    results: Results = {**found, "weights": file}
+    if parallel.rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(folder / "eval.json", results)
+    for line in table(results, str(folder / "eval.json")):
+        log.info(line)
+    return results
+
+
+def dry_run(config: Config) -> float:
+    """Does everything up to step 0 in a folder that goes, and three steps to tell the rest by.
+
+    Returns:
+        The seconds that the run will take, with the recipes that aren't trained yet.
+    """
+    device, seconds = start(config), 0.0
+    teacher_file = config.tree.TEACHER.WEIGHTS
+    for key, recipe in config.recipes.items():
+        if key == "TEACHER.CONFIG" and teacher_file:
+            continue
+        folder = recipe_folder(recipe)
+        if (folder / "results.json").exists():
+            log.info("%s %s is found in %s", key, recipe.path, folder)
+            if key == "TEACHER.CONFIG":
+                teacher_file = str(folder / "student.safetensors")
+        else:
+            seconds += dry_run(recipe)
+    with tempfile.TemporaryDirectory() as temporary:
+        data = build.build_data(config, device)
+        student, teacher = build.build_networks(config, data, teacher_file)
+        trainer = build.build_trainer(config, data, student, teacher, Path(temporary))
+        for line in header(config, data, trainer):
+            log.info(line)
+        if teacher is not None and teacher_file:
+            gate(config, data, trainer)
+        seconds += trainer.steps * seconds_a_step(trainer)
+    log.info(
+        "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
+        config.path,
+        trainer.steps,
+        duration(seconds),
+        peak_memory(device) / 2**30,
+    )
+    return seconds
+
+
+def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
+    """The median time of a few steps of training."""
+    trainer.model.train()
+    times = []
+    loader = trainer.train_loader
+    batches = loader.train(0, trainer.batch_size, 0, parallel.rank(), parallel.world())
+    for _, batch in zip(range(warm_up + timed), batches, strict=False):
+        started = time.perf_counter()
+        trainer.train_step(batch)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return sorted(times[warm_up:] or times)[len(times[warm_up:] or times) // 2]
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes: of the accelerator, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min or 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file of ours, or None where there is none.
+
+    Raises:
+        ConfigError: it is there, and broken.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is broken: {error}") from error
+    return content
