@@ -34,7 +34,7 @@ def shifted(x: Tensor, bits: int) -> Tensor:
 
 
 def crop_flip(image: Tensor, seed: int, epoch: int, item: Tensor) -> Tensor:
-    """Pads uint8 images (B, 3, H, W) by an eighth in black, crops them back and flips half of them."""
+    """Pads uint8 images (B, 3, H, W) by an eighth in black, crops them back, flips half of them."""
     B, C, H, W = image.shape
     pad = H // 8, W // 8
     ways = (2 * pad[0] + 1) * (2 * pad[1] + 1) * 2
@@ -68,7 +68,7 @@ def resized_crops(
 
 
 def box(H: int, W: int, numbers: list[float]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the first box within the image, or the largest in its middle."""
+    """(top, left, height, width) of the first box within the image, or the largest central one."""
     for area, ratio, y, x in zip(*[iter(numbers)] * 4, strict=True):
         pixels = (0.08 + 0.92 * area) * H * W
         root = (3 / 4) ** (0.5 - ratio)  # of width / height, whose logarithm is uniform

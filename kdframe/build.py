@@ -305,14 +305,14 @@ def build_trainer(
         raise config.error("SOLVER.PRECISION", "fp16 needs an accelerator; a CPU takes bf16.")
     model = Distillation(student, teacher, build_terms(config, student, teacher), precision)
     layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
-    model.to(device)
     for network in (model, teacher):
         if network is not None:
-            network.to(device, memory_format=layout)
+            network.to(device)
+            network.to(memory_format=layout)
     if solver.SYNC_BN and parallel.world() > 1:
         if device.type != "cuda":
             raise config.error("SOLVER.SYNC_BN", "torch has it on CUDA only.")
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if solver.COMPILE:
         for backbone in (student, teacher):
             if backbone is not None:

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, cast
 
 import safetensors.torch
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 log = logging.getLogger("kdframe")
 
 TEMPORARY = ".tmp"
+ABOUT = "kdframe"  # the entry of a safetensors header
 PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before
 
 
@@ -26,28 +27,20 @@ class NoCheckpoint(RuntimeError):
     exit_code = 5
 
 
-class Sink(Protocol):
-    """What ``write`` hands to its writer."""
-
-    def write(self, data: bytes) -> int: ...
-
-
-class Digesting:
+class Digesting(io.RawIOBase):
     """A file that is only written to, and digested on the way."""
 
     def __init__(self, file: io.BufferedWriter) -> None:
         self.file, self.sha256, self.size = file, hashlib.sha256(), 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         self.sha256.update(data)
-        self.size += len(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
+        written = self.file.write(data)
+        self.size += written
+        return written
 
 
-def write(path: Path, writer: Callable[[Sink], None]) -> tuple[int, str]:
+def write(path: Path, writer: Callable[[Digesting], Any]) -> tuple[int, str]:
     """Writes a file so that ``path`` is either the old file or the whole new one.
 
     Returns:
@@ -76,7 +69,7 @@ def write(path: Path, writer: Callable[[Sink], None]) -> tuple[int, str]:
 
 def write_text(path: Path, text: str) -> None:
     """``write`` for a string."""
-    write(path, lambda sink: sink.write(text.encode()) and None)
+    write(path, lambda sink: sink.write(text.encode()))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -88,7 +81,7 @@ def save(folder: Path, state: Mapping[str, Any], *, step: int, config: str, keep
     """Writes ``step_<n>.pt`` and its manifest, then removes all but the newest ``keep``."""
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step}.pt"
-    size, sha256 = write(path, lambda sink: torch.save(state, sink))
+    size, sha256 = write(path, lambda sink: torch.save(state, cast(IO[bytes], sink)))
     manifest = {"name": path.name, "size": size, "sha256": sha256, "step": step, "config": config}
     write_json(path.with_suffix(".json"), manifest)
     for old in manifests(folder)[keep:]:
@@ -142,8 +135,8 @@ def examine(manifest: Path) -> tuple[str, io.BytesIO | None]:
 def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes a network's tensors as safetensors, with ``about`` (JSON-able) in its header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    header = {key: json.dumps(value) for key, value in about.items()}
-    write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)) and None)
+    header = {ABOUT: json.dumps(about)}  # one entry: safetensors writes several in any order
+    write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -157,7 +150,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
-                about = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in ABOUT}
+                about = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
             return safetensors.torch.load_file(path), about
         except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
@@ -171,9 +164,6 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"{path} holds no mapping of names to tensors")
     return content, {}
-
-
-ABOUT = ("classes", "mean", "std", "network", "config")
 
 
 def fit(weights: Mapping[str, Tensor], network: torch.nn.Module, path: Path) -> None:

@@ -29,6 +29,10 @@ class Term:
     def is_on(self, epoch: float) -> bool:
         return self.start <= epoch and (self.stop == 0 or epoch < self.stop)
 
+    def was_on(self, epoch: int) -> bool:
+        """In all of that epoch or a part of it."""
+        return self.start < epoch + 1 and (self.stop == 0 or epoch < self.stop)
+
     def weight_at(self, epoch: float) -> float:
         ramp = min(1.0, (epoch - self.start) / self.warmup) if self.warmup else 1.0
         return self.weight * ramp

@@ -1,5 +1,6 @@
 """What is measured on a split: accuracy, NLL, calibration and agreement with the teacher."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -86,4 +87,4 @@ def evaluate(
 def chance(classes: int, images: int) -> float:
     """The accuracy in percent that guessing passes in one of about 700 tries: 1/K + 3 errors."""
     p = 1 / classes
-    return 100 * (p + 3 * (p * (1 - p) / images) ** 0.5)
+    return 100 * (p + 3 * math.sqrt(p * (1 - p) / images))

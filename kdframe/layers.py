@@ -16,6 +16,7 @@ from kdframe.values import ConfigError, hint, shown
 
 SIZE = 2**20  # bytes of a file
 DEPTH = 8  # files in a chain of bases
+NESTED = 20  # mappings and lists, one in another
 KEY = re.compile(r"[A-Z]\w*(\.[\w/-]+)*")
 TAG = "tag:yaml.org,2002:"
 
@@ -90,8 +91,9 @@ def overlay(
             sources.setdefault(name, source)
             overlay(tree[key], value, source, sources, f"{name}.")
         else:
-            for gone in [other for other in sources if other.startswith(f"{name}.")]:
-                del sources[gone]
+            if isinstance(tree.get(key), dict):
+                for gone in [other for other in sources if other.startswith(f"{name}.")]:
+                    del sources[gone]
             tree[key], sources[name] = value, source
 
 
@@ -123,17 +125,20 @@ def text_of(path: Path, named_by: str) -> str:
 
 
 def parse(text: str, source: str) -> Any:
-    """YAML as plain data."""
+    """YAML as plain data; ``source`` begins the message about what isn't."""
     try:
+        level = 0
         for event in yaml.parse(text, Loader):
+            level += isinstance(event, yaml.CollectionStartEvent)
+            level -= isinstance(event, yaml.CollectionEndEvent)
+            if level > NESTED:
+                refuse("it nests too deep", event.start_mark)
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
                 refuse("anchors, aliases and tags are not allowed", event.start_mark)
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{source}: {line}{error.problem}.") from error
-    except RecursionError:
-        raise ConfigError(f"{source}: it nests too deep.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}.") from error
 
@@ -167,4 +172,5 @@ class Loader(yaml.SafeLoader):
 
 
 def refuse(problem: str, mark: Any) -> None:
+    """Ends the reading, with the line."""
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

@@ -115,16 +115,17 @@ class Loader:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is
         )
-        alive = [iter(loader)]
-        atexit.register(alive.clear)  # multiprocessing's own end is a SIGTERM, which they ignore
+        batches = iter(loader)
+        end = getattr(batches, "_shutdown_workers", lambda: None)  # not there without workers
+        pass  # multiprocessing would send a SIGTERM, which they ignore, and wait
         try:
-            for items, _ in picks:
-                columns = (*next(alive[0]), torch.tensor(items))
+            for (items, _), (image, target) in zip(picks, batches, strict=True):
+                columns = (image, target, torch.tensor(items))
                 image, target, item = (c.to(self.device, non_blocking=True) for c in columns)
                 yield image, target, item
         finally:
-            atexit.unregister(alive.clear)
-            alive.clear()
+            atexit.unregister(end)
+            end()
 
     def normalised(self, image: Tensor) -> Tensor:
         """float32 (x / 255 - mean) / std of uint8 images (B, 3, H, W)."""

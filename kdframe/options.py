@@ -89,21 +89,18 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
     try:
         options, hints = registry.options(part), registry.hints(part)
     except (UnknownPart, ModuleNotFoundError, ValueError) as error:
-        named = at if entry else f"{at}.NAME"
-        place_named = branch if entry else named
-        raise ConfigError(f"{draft.source(named)}: {place_named}: {error}") from error
+        key = at if entry else f"{at}.NAME"
+        raise ConfigError(f"{draft.source(key)}: {branch if entry else key}: {error}") from error
     alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]
     if alone and NoneType not in get_args(hints.get("teacher")):
         raise draft.error(at, "it needs a teacher, and TEACHER names none.")
     keys = {}
     for option, default in options.items():
         name = option.upper()
-        key = Key(default, kind_of(hints.get(option), default))
+        held = Key(default, kind_of(hints.get(option), default))
         if name in BRANCHES[branch]:
-            raise draft.error(
-                at, f"{registry.kind} gives {part} an option that is kdframe's: {name}."
-            )
-        keys[name] = key._replace(default=take(draft.source(at), f"{at}.{name}", default, key))
+            raise draft.error(at, f"{part} has an option that is kdframe's own key: {name}.")
+        keys[name] = held._replace(default=take(draft.source(at), f"{at}.{name}", default, held))
     return keys
 
 

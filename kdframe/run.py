@@ -53,11 +53,13 @@ def train(
     """
     device = start(config)
     with RunFolder(folder, wait, first=parallel.rank() == 0) as place:
-        finished = parallel.from_first(read_json(folder / "results.json"))
-        if finished and resume:
-            return finished
         if resume:
             refuse_other_config(config, folder)
+        finished = parallel.from_first(read_json(folder / "results.json"))
+        if finished and resume:
+            if not wait:  # a recipe's table was told when it was trained
+                tell(finished, folder)
+            return finished
         if latest:
             place.link()
         begun = (folder / "run.json").exists()
@@ -72,15 +74,20 @@ def train(
             log.info(line)
         if teacher is not None:
             gate(config, data, trainer)
-        if begun:
-            go_on(trainer, folder)
+        if resume:
+            go_on(trainer, folder, begun)
         results = finish(trainer, data, baseline)
         if parallel.rank() == 0:
             checkpoint.write_json(folder / "results.json", results)
         place.say(state="done")
-    for line in table(results, str(folder)):
-        log.info(line)
+        tell(results, folder)
     return results
+
+
+def tell(results: Results, where: Path) -> None:
+    """The closing table, to the console and log.txt."""
+    for line in table(results, str(where)):
+        log.info(line)
 
 
 def start(config: Config) -> torch.device:
@@ -151,14 +158,14 @@ def refuse_other_config(config: Config, folder: Path) -> None:
             )
 
 
-def go_on(trainer: Trainer, folder: Path) -> None:
-    """Takes the newest whole checkpoint, if there is one."""
+def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
+    """Takes the newest whole checkpoint, if there is one; ``begun``: there might be."""
     state = checkpoint.newest(folder / "checkpoints")
-    if state is None:
-        log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
-    else:
+    if state is not None:
         trainer.load(state)
         log.info("resumed at step %d of %d", trainer.step, trainer.steps)
+    elif begun:
+        log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
 
 
 def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
@@ -233,8 +240,7 @@ def eval_only(config: Config, folder: Path) -> Results:
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(folder / "eval.json", results)
-    for line in table(results, str(folder / "eval.json")):
-        log.info(line)
+    tell(results, folder / "eval.json")
     return results
 
 

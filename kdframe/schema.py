@@ -4,6 +4,7 @@ A part's options aren't here: its signature says them, and they join the part's 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from kdframe.layers import Layer
@@ -21,7 +22,7 @@ def at_least(low: float) -> tuple[str, Callable[[Any], bool]]:
 
 
 FRACTION = (" from 0 to below 1", lambda value: 0 <= value < 1)
-RISING = (" rising from 1 on", lambda steps: all(a < b for a, b in zip((0, *steps), steps)))  # noqa: B905
+RISING = (" rising from 1 on", lambda steps: all(a < b for a, b in pairwise((0, *steps))))
 HELD_OUT = (
     " of at least 0 (a fraction, or from 1 on whole images)",
     lambda value: value >= 0 and (value < 1 or value % 1 == 0),
@@ -165,10 +166,8 @@ def known_keys(options: Mapping[str, Iterable[str]]) -> list[str]:
 
 def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
     """Settings that can't stand together: the key to blame, and why."""
-    solver, terms = (
-        tree["SOLVER"],
-        {k: term for k, term in tree["LOSS"].items() if term is not None},
-    )
+    solver = tree["SOLVER"]
+    terms = {name: term for name, term in tree["LOSS"].items() if term is not None}
     for name in ("STUDENT.NAME", "DATASET.NAME"):
         branch, key = name.split(".")
         if not tree[branch][key]:

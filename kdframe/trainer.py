@@ -202,7 +202,8 @@ class Trainer:
             self.save()
         sums = {name: value.item() for name, value in self.sums.items()}
         steps = sums.pop("steps")
-        self.metrics = {f"train/{name}": value / steps for name, value in sums.items()}
+        on = {term.name for term in self.model.terms if term.was_on(self.epoch)} | {"loss"}
+        self.metrics = {f"train/{name}": sums[name] / steps for name in sums if name in on}
         if self.val_loader is not None:
             val = self.evaluate(self.val_loader)
             self.metrics |= {f"val/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}

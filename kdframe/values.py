@@ -116,15 +116,14 @@ def shown(value: Any) -> str:
 def unknown(source: str, name: str, known: Iterable[str]) -> ConfigError:
     """The answer to a key that isn't there, with the likeliest one of those that are.
 
-    Half of a likeness is the last word alone: LR at the top was meant to be SOLVER.LR.
+    Likeness is of the last word, in any branch (LR is SOLVER.LR), and a bit more in its own.
     """
     branch, _, word = name.rpartition(".")
 
     def likeness(other: str) -> float:
         of, _, its = other.rpartition(".")
-        return difflib.SequenceMatcher(None, word.upper(), its.upper()).ratio() + 0.2 * (
-            of == branch
-        )
+        alike = difflib.SequenceMatcher(None, word.upper(), its.upper()).ratio()
+        return alike + 0.2 * (of == branch)
 
     best = max((other for other in known if other != name), key=likeness, default=name)
     near = [best] if best != name and likeness(best) > 0.75 else []

@@ -16,20 +16,20 @@ ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file"]
 
 BASE = """
-DATASET: {NAME: glyphs, TRAIN: 144, TEST: 72, VAL: 36}
-SOLVER: {OPTIMIZER: adamw, LR: 0.003, EPOCHS: 4, BATCH_SIZE: 36}
+DATASET: {NAME: glyphs, TRAIN: 720, TEST: 180, VAL: 72}
+SOLVER: {OPTIMIZER: adamw, LR: 0.01, EPOCHS: 3, BATCH_SIZE: 54}
 HOOKS: {metrics: {PERIOD: 1}, tensorboard: null, curves: null}
 """
 STUDENT = """
 _BASE_: base.yaml
-STUDENT: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 4}
+STUDENT: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 4, STRIDE: 2}
 LOSS: {cross_entropy: {}}
 """
 TEACHER = """
 _BASE_: base.yaml
-STUDENT: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 8}
+STUDENT: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2}
 LOSS: {cross_entropy: {}}
-SOLVER: {EPOCHS: 12}
+SOLVER: {EPOCHS: 15}
 """
 KD = """
 _BASE_: student.yaml
@@ -37,7 +37,7 @@ TEACHER: {CONFIG: teacher.yaml}
 BASELINE: student.yaml
 LOSS: {kd: {}, feature: {}}
 """
-FROM_FILE = "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 8, CONFIG: ''}"
+FROM_FILE = "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: ''}"
 WALL_CLOCK = ("seconds", "images_per_second")
 
 
@@ -147,14 +147,8 @@ def test_an_occupied_folder_is_refused_before_torch_is_there(where, folder) -> N
 
 def test_another_config_cannot_resume(where, folder) -> None:
     refused = train(where, "--resume", "OUTPUT_DIR", str(folder), "SOLVER.LR", "0.1")
-    assert refused.returncode in (0, 2)
-    (folder / "results.json").rename(folder / "aside")
-    try:
-        refused = train(where, "--resume", "OUTPUT_DIR", str(folder), "SOLVER.LR", "0.1")
-    finally:
-        (folder / "aside").rename(folder / "results.json")
     assert refused.returncode == 2
-    assert "SOLVER.LR" in refused.stderr and "0.003" in refused.stderr and "0.1" in refused.stderr
+    assert "SOLVER.LR" in refused.stderr and "0.01" in refused.stderr and "0.1" in refused.stderr
 
 
 def test_eval_only_reads_the_same_figure(where, folder) -> None:
@@ -198,7 +192,7 @@ def test_a_teacher_at_chance_is_refused_unless_that_is_meant(where, folder) -> N
     checkpoint.save_weights(where / "noise.safetensors", noise, about)
     words = (
         "TEACHER",
-        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 8, CONFIG: '', WEIGHTS: noise.safetensors}",
+        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: '', WEIGHTS: noise.safetensors}",
     )
     done = train(where, *words, "OUTPUT_DIR", "noise")
     assert done.returncode == 2 and "chance" in done.stderr
@@ -213,7 +207,7 @@ def test_a_teacher_of_other_classes_is_refused(where, folder) -> None:
     checkpoint.save_weights(where / "turned.safetensors", weights, about)
     words = (
         "TEACHER",
-        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 8, CONFIG: '', WEIGHTS: turned.safetensors}",
+        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: '', WEIGHTS: turned.safetensors}",
     )
     done = train(where, *words, "OUTPUT_DIR", "turned")
     assert done.returncode == 2 and "classes (Z, Y, X" in done.stderr and "(0, 1, 2" in done.stderr
@@ -252,5 +246,5 @@ def test_two_processes_see_the_samples_of_one(where, folder) -> None:
          if '"loss"' in line]
         for n in ("one", "two")
     ]  # fmt: skip
-    assert len(losses[0]) == 3
+    assert len(losses[0]) == 12
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

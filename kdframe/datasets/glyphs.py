@@ -57,9 +57,9 @@ def stencil(name: str) -> Image.Image:
 
 def draw(glyph: Image.Image, random: np.random.Generator) -> NDArray[np.uint8]:
     """One image (32, 32, 3) of a glyph, with all that is random taken from ``random``."""
-    turn = math.radians(random.uniform(-25, 25))
+    turn = math.radians(random.uniform(-20, 20))
     zoom, shear = random.uniform(0.5, 0.85), random.uniform(-0.3, 0.3)
-    x, y = SIZE / 2 + random.uniform(-4, 4, size=2)
+    x, y = SIZE / 2 + random.uniform(-3, 3, size=2)
     # from a pixel of the image back to one of the stencil, as Pillow wants it
     cos, sin = math.cos(turn) / zoom, math.sin(turn) / zoom
     a, b, d, e = cos + shear * sin, sin - shear * cos, -sin, cos
@@ -70,13 +70,13 @@ def draw(glyph: Image.Image, random: np.random.Generator) -> NDArray[np.uint8]:
     ink = np.asarray(moved, dtype=np.float32)[:, :, None] / 255
     paper, pen = colours(random)
     noise = random.standard_normal((SIZE, SIZE, 3), dtype=np.float32)
-    image = paper + ink * (pen - paper) + random.uniform(5, 30) * noise
+    image = paper + ink * (pen - paper) + random.uniform(5, 25) * noise
     return image.clip(0, 255).astype(np.uint8)
 
 
 def colours(random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A background and a foreground whose brightness differs by 80 of 255 or more."""
+    """A background, and a foreground that is brighter by 100 of 255 or more."""
     while True:
         paper, pen = random.uniform(0, 255, size=(2, 3)).astype(np.float32)
-        if abs((pen - paper) @ BRIGHTNESS) >= 80:
+        if (pen - paper) @ BRIGHTNESS >= 100:
             return paper, pen

@@ -4,21 +4,21 @@ import os
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from kdframe.datasets.base import Dataset
 from kdframe.datasets.images import IMAGENET_MEAN, IMAGENET_STD, BrokenImage, decoded, shape_of
 from kdframe.registry import DATASETS
 
-READABLE = (".jpg", ".jpeg", ".png", ".webp")
-UNREADABLE = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff")
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @DATASETS.register("image_folder")
 class ImageFolder(Dataset):
-    """Images (JPEG, PNG, WebP) in class folders; ImageNet, Tiny-ImageNet, one's own.
+    """Images in class folders: ImageNet, Tiny-ImageNet, one's own.
 
     ``size`` is the side that networks see; 0 takes the images' own, and all must have it.
     ``stream`` reads the files anew in every epoch, even where the decoded images fit in memory.
@@ -38,6 +38,8 @@ class ImageFolder(Dataset):
         std: tuple[float, float, float] = IMAGENET_STD,
         stream: bool = False,
     ) -> None:
+        if size < 0:
+            raise ValueError(f"size takes a side in pixels, or 0 for the images' own, not {size}.")
         folders = split_folders(root)
         self.splits = tuple(folders)
         if split not in folders:
@@ -112,22 +114,20 @@ def images_of(folder: Path) -> list[str]:
     for place, _, names in os.walk(folder, followlinks=True):
         for name in names:
             ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million times
-            if ending in UNREADABLE:
-                raise ValueError(f"{place}/{name}: {ending} isn't read; {', '.join(READABLE)} are.")
-            if ending in READABLE and name[0] != ".":
+            if ending in ENDINGS and name[0] != ".":
                 found.append(f"{place}/{name}")
     if not found:
-        raise ValueError(f"{folder} has no image ({', '.join(READABLE)}).")
+        raise ValueError(f"{folder} has no image ({' '.join(ENDINGS)}).")
     return sorted(found)
 
 
 def read(path: str) -> Tensor:
     """The image in a file: uint8 (3, H, W)."""
     try:
-        image: Tensor = decode_image(path, ImageReadMode.RGB)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise BrokenImage(f"{path} is no whole image ({reason}).") from error
-    if image.dtype != torch.uint8:
+        with Image.open(path) as image:
+            mode, picture = image.mode, image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BrokenImage(f"{path} is no whole image ({error}).") from error
+    if mode[0] in "IF":  # RGB would cut them off at 255
         raise BrokenImage(f"{path} has more than 8 bits a channel.")
-    return image
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

@@ -66,6 +66,8 @@ class Torchvision(Dataset):
             near = difflib.get_close_matches(which, SETS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ValueError(f"no set {which!r}: there are {', '.join(SETS)}.{hint}")
+        if size < 0:
+            raise ValueError(f"size takes a side in pixels, or 0 for the images' own, not {size}.")
         count, splits = SETS[which]
         self.splits = tuple(splits)
         if split not in splits:

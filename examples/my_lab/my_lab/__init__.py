@@ -1,0 +1,1 @@
+"""Parts for kdframe; ``setup.py`` gives them their names."""

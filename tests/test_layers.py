@@ -1,0 +1,145 @@
+import pytest
+
+from kdframe.layers import from_file, from_words, overlay
+from kdframe.values import ConfigError
+
+
+def written(folder, text, name="x.yaml"):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(path) -> str:
+    with pytest.raises(ConfigError) as error:
+        from_file(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_words_of_yaml_that_are_names_stay_names(tmp_path) -> None:
+    text = "A: [off, no, on, yes, 2026-01-01, '1']\nB: [true, FALSE, null, 1, .5, 1.0e-3]\n"
+    (layer,) = from_file(written(tmp_path, text))
+    assert layer.data["A"] == ["off", "no", "on", "yes", "2026-01-01", "1"]
+    assert layer.data["B"] == [True, False, None, 1, 0.5, 0.001]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("A: 1\nB: [1, 2\n", "line 3: expected ',' or ']'"),
+        ("A: 1\nA: 2\n", "line 2: A stands here twice."),
+        ("A: {B: 1,\n  B: 2}\n", "line 2: B stands here twice."),
+        ("A: 1\nB: !!python/object/apply:os.system [ls]\n", "line 2: anchors, aliases and tags"),
+        ("A: !!float 1\n", "line 1: anchors, aliases and tags are not allowed."),
+        ("A: &a [1]\nB: 2\n", "line 1: anchors, aliases and tags are not allowed."),
+        ("A: *a\n", "line 1: anchors, aliases and tags are not allowed."),
+        ("<<: {A: 1}\n", "line 1: a key is a word"),
+        ("1: 2\n", "line 1: a key is a word of letters, digits, _, / and -, not '1'."),
+        ("? [1]\n: 2\n", "line 1: a key is a word"),
+        ("SOLVER.LR: 2\n", "line 1: a key is a word"),
+        ("A: 1\n---\nB: 1\n", "line 2: "),
+        ("- 1\n", "a config is a mapping of keys, not [1]."),
+        ("A: " + 30 * "[" + 30 * "]", "line 1: it nests too deep."),
+        ("A: " + 10**5 * "[", "line 1: it nests too deep."),
+        ("A: " + 5000 * "9", "Exceeds the limit"),
+        ("A: 1\x00", "special characters are not allowed"),
+        (b"A: \xff", "it can't be read"),
+        ("#" * 2**20 + "\n", "a config is at most 1 MiB."),
+    ],
+)
+def test_what_is_no_plain_mapping_is_refused_with_its_line(tmp_path, text, reason) -> None:
+    path = written(tmp_path, text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+
+
+def test_a_missing_file_is_answered_with_the_nearest(tmp_path) -> None:
+    written(tmp_path, "A: 1", "teacher.yaml")
+    missing = tmp_path / "techer.yaml"
+    assert refusal(missing) == f"there is no file {missing}. Did you mean teacher.yaml?"
+
+
+def test_only_yaml_files_are_read(tmp_path) -> None:
+    ran = tmp_path / "ran"
+    path = written(tmp_path, f"open({str(ran)!r}, 'w')", "x.py")
+    assert "is no .yaml file" in refusal(path)
+    assert not ran.exists()
+    (tmp_path / "folder.yaml").mkdir()
+    assert "there is no file" in refusal(tmp_path / "folder.yaml")
+
+
+def test_bases_come_first_and_are_named_as_they_are_reached(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "A: 1\nB: 1", "base.yaml")
+    written(tmp_path, "_BASE_: ../base.yaml\nB: 2", "sub/x.yaml")
+    layers = from_file(
+        written(tmp_path, "_BASE_: sub/x.yaml\nC: 3", "y.yaml").relative_to(tmp_path)
+    )
+    assert [layer.source for layer in layers] == ["sub/../base.yaml", "sub/x.yaml", "y.yaml"]
+    assert [layer.data for layer in layers] == [{"A": 1, "B": 1}, {"B": 2}, {"C": 3}]
+
+
+@pytest.mark.parametrize("base", ["/etc/x.yaml", "https://a.b/x.yaml", "[x.yaml]", "null"])
+def test_a_base_is_a_relative_path(tmp_path, base) -> None:
+    message = refusal(written(tmp_path, f"_BASE_: {base}"))
+    assert "_BASE_ takes a path relative to this file, not " in message
+
+
+def test_bases_in_a_circle_are_refused(tmp_path) -> None:
+    a, b = (
+        written(tmp_path, "_BASE_: b.yaml", "a.yaml"),
+        written(tmp_path, "_BASE_: a.yaml", "b.yaml"),
+    )
+    assert refusal(a) == f"{b}: _BASE_: {a} leads back to itself."
+
+
+def test_eight_files_may_stand_in_a_chain_and_nine_may_not(tmp_path) -> None:
+    for i in range(1, 9):
+        written(tmp_path, f"_BASE_: {i - 1}.yaml", f"{i}.yaml")
+    written(tmp_path, "A: 1", "0.yaml")
+    assert len(from_file(tmp_path / "7.yaml")) == 8
+    assert "is number 9 in a chain of at most 8" in refusal(tmp_path / "8.yaml")
+
+
+def test_settings_come_as_two_words_or_as_one() -> None:
+    words = ["SOLVER.LR", "1e-3", "DATASET.ROOT", "a=b", "LOSS.kd={WEIGHT: .5}", "LOSS.kd.P", "[1]"]
+    words += ["LOSS.at", "null", "OUTPUT_DIR=", "SOLVER.LR=2", "STUDENT.NAME=a=b"]
+    assert from_words(words).data == {
+        "SOLVER": {"LR": 2},
+        "DATASET": {"ROOT": "a=b"},
+        "LOSS": {"kd": {"WEIGHT": 0.5, "P": [1]}, "at": None},
+        "OUTPUT_DIR": "",
+        "STUDENT": {"NAME": "a=b"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["SEED", "1", "SOLVER.LR"], "SOLVER.LR has no value."),
+        (["lr", "1"], "'lr' is no key"),
+        (["5"], "'5' is no key"),
+        (["SOLVER..LR=1"], "'SOLVER..LR=1' is no key"),
+        (["_BASE_", "x.yaml"], "'_BASE_' is no key"),
+        (["SOLVER.STEPS", "[1,"], "SOLVER.STEPS: line 1: "),
+    ],
+)
+def test_a_wrong_word_is_named(words, reason) -> None:
+    with pytest.raises(ConfigError) as error:
+        from_words(words)
+    assert str(error.value).startswith(f"command line: {reason}")
+
+
+def test_a_setting_is_known_by_who_made_it_last() -> None:
+    tree, sources = {"LOSS": {}}, {}
+    overlay(tree, {"LOSS": {"kd": {"T": 1, "W": 1}, "at": {"W": 1}}}, "a", sources)
+    overlay(tree, {"LOSS": {"kd": {"T": 2}, "at": None}}, "b", sources)
+    assert tree == {"LOSS": {"kd": {"T": 2, "W": 1}, "at": None}}
+    kd = {"LOSS.kd": "a", "LOSS.kd.T": "b", "LOSS.kd.W": "a"}
+    assert sources == {"LOSS": "a", "LOSS.at": "b", **kd}
+    overlay(tree, {"LOSS": {"at": {}}}, "c", sources)
+    assert tree["LOSS"]["at"] == {}
+    assert sources["LOSS.at"] == "c"

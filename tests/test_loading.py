@@ -1,0 +1,218 @@
+"""Batches are pure functions of (seed, epoch, item), wherever and by whomever they are made."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdframe.datasets import Batch, Dataset, InMemory
+from kdframe.loading import Loader, hold_out, order
+
+CPU = torch.device("cpu")
+MEAN, STD = (0.5, 0.25, 0.125), (0.5, 0.25, 0.25)
+
+
+class Streamed(Dataset):
+    """The same set without ``tensors()``; item ``broken`` can't be read."""
+
+    def __init__(self, inner: InMemory, broken: int = -1) -> None:
+        self.inner, self.broken = inner, broken
+        self.classes, self.size = inner.classes, inner.size
+        self.mean, self.std = inner.mean, inner.std
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        if i == self.broken:
+            raise ValueError(f"image {i} is broken")
+        return self.inner[i]
+
+
+@pytest.fixture
+def data() -> InMemory:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    return InMemory(images, torch.arange(40) % 5, "abcde", MEAN, STD)
+
+
+def loader(data: Dataset, **options) -> Loader:
+    items = options.pop("items", torch.arange(3, 37))
+    return Loader(data, items, device=CPU, **{"seed": 1, "augment": "crop_flip", **options})
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    assert len(one) == len(other) > 0
+    return all(
+        torch.equal(a.image, b.image)
+        and torch.equal(a.target, b.target)
+        and torch.equal(a.item, b.item)
+        and a.epoch == b.epoch
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "resized_crop"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resident_and_streamed_images_are_the_same_bits(data, augment, workers) -> None:
+    resident = loader(data, augment=augment)
+    streamed = loader(Streamed(data), augment=augment, workers=workers)
+    for make in (lambda x: x.train(2, 8), lambda x: x.all(8)):
+        assert same(list(make(resident)), list(make(streamed)))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "resized_crop"])
+def test_a_later_start_gives_the_rest_of_the_epoch(data, augment) -> None:
+    part = loader(data, augment=augment)
+    assert same(list(part.train(3, 8))[2:], list(part.train(3, 8, first=2)))
+
+
+@pytest.mark.parametrize("kind", [lambda d: d, Streamed])
+@pytest.mark.parametrize("augment", ["crop_flip", "resized_crop"])
+def test_two_processes_see_the_images_of_one(data, kind, augment) -> None:
+    part = loader(kind(data), augment=augment)
+    halves = zip(part.train(0, 8, rank=0, world=2), part.train(0, 8, rank=1, world=2), strict=True)
+    together = [
+        Batch(*(torch.cat(pair) for pair in zip(a[:3], b[:3], strict=True)), a.epoch)
+        for a, b in halves
+    ]
+    assert same(list(part.train(0, 8)), together)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_image_once_and_unchanged(data, world) -> None:
+    batches = [b for r in range(world) for b in loader(data).all(8, rank=r, world=world)]
+    items = torch.cat([b.item for b in batches])
+    assert items.sort().values.tolist() == list(range(3, 37))
+    assert world > 1 or items.tolist() == list(range(3, 37))
+    for batch in batches:
+        expected = (data.images[batch.item].float() / 255 - column(MEAN)) / column(STD)
+        torch.testing.assert_close(batch.image, expected, rtol=0, atol=0)
+        assert torch.equal(batch.target, data.targets[batch.item])
+
+
+def column(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(3, 1, 1)
+
+
+def test_an_epoch_is_shuffled_and_counted_and_drops_its_remainder(data) -> None:
+    part = loader(data, augment="none")
+    assert part.steps(8) == 4  # of 34 images
+    epochs = [list(part.train(e, 8)) for e in (0, 1)]
+    assert [b.epoch for b in epochs[1]] == [1.0, 1.25, 1.5, 1.75]
+    one, two = (torch.cat([b.item for b in epoch]).tolist() for epoch in epochs)
+    assert len(set(one)) == len(set(two)) == 32
+    assert one != two
+    assert one != sorted(one)
+    assert set(one) <= set(range(3, 37))
+    other_seed = torch.cat([b.item for b in loader(data, seed=2).train(0, 8)]).tolist()
+    assert one != other_seed
+
+
+def test_a_batch_that_cannot_be_is_refused(data) -> None:
+    with pytest.raises(ValueError, match="a batch of 35 takes more than the 34 images"):
+        loader(data).steps(35)
+    with pytest.raises(ValueError, match="a batch of 8 can't be cut into 3 equal parts"):
+        next(loader(data).train(0, 8, world=3))
+    with pytest.raises(ValueError, match=r"none, crop_flip, resized_crop, not 'flip'"):
+        loader(data, augment="flip")
+
+
+def test_two_loaders_of_a_split_share_its_tensor(data) -> None:
+    one, two = (loader(data, items=items) for items in hold_out(40, 0.2))
+    assert one.resident[0].data_ptr() == two.resident[0].data_ptr() == data.images.data_ptr()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_layout_is_the_one_asked_for(data, channels_last) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for kind in (data, Streamed(data)):
+        batch = next(loader(kind, channels_last=channels_last).train(0, 8))
+        assert batch.image.is_contiguous(memory_format=layout)
+        assert batch.image.dtype == torch.float32
+
+
+def test_images_of_any_size_are_brought_to_the_datasets(data) -> None:
+    streamed = Streamed(data)
+    streamed.size = (8, 8)
+    for augment in ("none", "crop_flip", "resized_crop"):
+        part = loader(streamed, augment=augment)
+        assert next(part.train(0, 8)).image.shape == (8, 3, 8, 8)
+        assert next(part.all(8)).image.shape == (8, 3, 8, 8)
+
+
+def test_it_says_where_the_images_are(data) -> None:
+    size = 34 * 3 * 16 * 16 / 1e6
+    assert loader(data).describe() == f"34 images resident on cpu ({size:.1f} MB)"
+    assert loader(Streamed(data), workers=8).describe() == "34 images streamed by 8 workers"
+    assert loader(Streamed(data)).describe() == "34 images streamed by this process"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_a_value_error_that_ends_the_workers(data, workers) -> None:
+    with pytest.raises(ValueError, match="image 11 is broken"):
+        list(loader(Streamed(data, broken=11), workers=workers).all(4))
+    assert not multiprocessing.active_children()
+
+
+def test_workers_outlive_signals_and_end_with_their_pass(data) -> None:
+    batches = loader(Streamed(data), workers=2).all(2)
+    first = next(batches)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    items = torch.cat([first.item, *(b.item for b in batches)])
+    assert items.tolist() == list(range(3, 37))
+    left = loader(Streamed(data), workers=2).all(2)
+    next(left)
+    assert len(multiprocessing.active_children()) == 2
+    left.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_pass_that_is_left_open_does_not_hold_up_the_end_of_the_program() -> None:
+    code = """
+import torch
+from kdframe.datasets import InMemory
+from kdframe.loading import Loader
+data = InMemory(torch.zeros(72, 3, 8, 8).byte(), torch.zeros(72), "a", (0,) * 3, (1,) * 3)
+data.tensors = lambda: None
+batches = Loader(data, torch.arange(72), device=torch.device("cpu"), workers=2).all(4)
+next(batches)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reading_leaves_the_global_generator_alone(data) -> None:
+    before = torch.get_rng_state()
+    list(loader(Streamed(data), workers=2).train(0, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_order_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
+    assert order(1000, 1, 2).sort().values.tolist() == list(range(1000))
+    assert torch.equal(order(1000, 1, 2), order(1000, 1, 2))
+    for other in (order(1000, 2, 1), order(1000, 1, 3)):
+        assert (order(1000, 1, 2) == other).sum() < 10  # 1 is expected
+
+
+def test_what_is_held_out_is_a_fraction_or_a_number() -> None:
+    for val, held in ((0.1, 4), (0.11, 4), (0.12, 5), (1, 1), (1.0, 1), (39, 39), (0, 0)):
+        train, out = hold_out(40, val)
+        assert len(out) == held
+        assert torch.cat([train, out]).sort().values.tolist() == list(range(40))
+    assert set(hold_out(40, 4)[1].tolist()) <= set(hold_out(40, 8)[1].tolist())
+    assert hold_out(40, 10)[1].tolist() != list(range(10))
+
+
+@pytest.mark.parametrize("val", [-0.1, 40, 41, 0.99, 0.01, 1.5])
+def test_a_side_without_images_is_refused(val) -> None:
+    with pytest.raises(ValueError, match=f"VAL {val:g} of 40 images"):
+        hold_out(40, val)
