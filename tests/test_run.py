@@ -37,7 +37,7 @@ TEACHER: {CONFIG: teacher.yaml}
 BASELINE: student.yaml
 LOSS: {kd: {}, feature: {}}
 """
-FROM_FILE = "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: ''}"
+FROM_FILE = ("TEACHER", "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: ''}")
 WALL_CLOCK = ("seconds", "images_per_second")
 
 
@@ -190,10 +190,7 @@ def test_a_teacher_at_chance_is_refused_unless_that_is_meant(where, folder) -> N
     noise = {k: torch.randn_like(v) if v.is_floating_point() else v for k, v in weights.items()}
     noise = {k: v.abs() if "running_var" in k else v for k, v in noise.items()}
     checkpoint.save_weights(where / "noise.safetensors", noise, about)
-    words = (
-        "TEACHER",
-        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: '', WEIGHTS: noise.safetensors}",
-    )
+    words = (*FROM_FILE, "TEACHER.WEIGHTS", "noise.safetensors")
     done = train(where, *words, "OUTPUT_DIR", "noise")
     assert done.returncode == 2 and "chance" in done.stderr
     said = train(where, *words, "OUTPUT_DIR", "said", "TEACHER.WEIGHTS", "random")
@@ -205,10 +202,7 @@ def test_a_teacher_of_other_classes_is_refused(where, folder) -> None:
     weights, about = checkpoint.load_weights(path)
     about["classes"] = about["classes"][::-1]
     checkpoint.save_weights(where / "turned.safetensors", weights, about)
-    words = (
-        "TEACHER",
-        "{NAME: cifar_resnet, DEPTH: 8, WIDTH: 16, STRIDE: 2, CONFIG: '', WEIGHTS: turned.safetensors}",
-    )
+    words = (*FROM_FILE, "TEACHER.WEIGHTS", "turned.safetensors")
     done = train(where, *words, "OUTPUT_DIR", "turned")
     assert done.returncode == 2 and "classes (Z, Y, X" in done.stderr and "(0, 1, 2" in done.stderr
 

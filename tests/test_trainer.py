@@ -1,0 +1,203 @@
+"""The loop: what it adds up, what it survives, and that looking changes nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kdframe import checkpoint
+from kdframe.backbones import Backbone, Output
+from kdframe.datasets import InMemory
+from kdframe.distillation import Distillation, Term
+from kdframe.hooks import Hook
+from kdframe.loading import Loader
+from kdframe.registry import DISTILLERS, HOOKS
+from kdframe.trainer import Diverged, Plan, Stopped, Trainer, seed_of
+
+CPU = torch.device("cpu")
+PLAN = Plan(epochs=3, batch_size=8, schedule=lambda where: 0.1 * (1 - where), seed=3)
+
+
+def backbone(width: int, norm: bool = True) -> Backbone:
+    def answer(network, image):
+        feature = network[1](network[0](image)).relu()
+        embedding = network[2](feature.mean(dim=(2, 3)))
+        return Output(network[3](embedding), embedding, [image, feature])
+
+    norms = nn.BatchNorm2d(width) if norm else nn.Identity()
+    dropout = nn.Dropout(0.5 if norm else 0.0)
+    layers = nn.Sequential(nn.Conv2d(3, width, 3), norms, dropout, nn.Linear(width, 4))
+    return Backbone(layers, answer, (3, 8, 8))
+
+
+def trainer(folder: Path, plan: Plan = PLAN, hooks=(), norm: bool = True, **more) -> Trainer:
+    """A tiny student and teacher on 40 random images, 8 of them for validation."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    data = InMemory(images, torch.arange(40) % 4, "abcd", (0.5,) * 3, (0.25,) * 3)
+    torch.manual_seed(1)
+    student, teacher = backbone(6, norm), backbone(8, norm)
+    feature = DISTILLERS["feature"](student, teacher)
+    terms = [Term("cross_entropy", DISTILLERS["cross_entropy"]), Term("feature", feature, 0.5)]
+    model = Distillation(student, teacher, terms)
+    loaders = [
+        Loader(data, items, device=CPU, augment="crop_flip", seed=plan.seed)
+        for items in torch.arange(40).split([32, 8])
+    ]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return Trainer(model, *loaders, optimizer, plan, folder, hooks, **more)
+
+
+def weights(t: Trainer) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in t.model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_hooks_change_nothing_that_is_learned_in_any_order(tmp_path, turn) -> None:
+    alone = trainer(tmp_path)
+    alone.train()
+    watched = trainer(tmp_path, hooks=[HOOKS[name](tmp_path) for name in list(HOOKS)[::turn]])
+    watched.train()
+    assert same(weights(alone), weights(watched))
+    assert alone.history == watched.history
+
+
+class StopAt(Hook):
+    def __init__(self, step: int) -> None:
+        self.step, self.seen = step, 0
+
+    def after_step(self, trainer) -> None:
+        self.seen = trainer.step
+
+    def asked(self) -> int:
+        return 15 if self.seen == self.step else 0
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("step", [3, 4, 6, 12])
+def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(tmp_path, step, ema) -> None:
+    """Steps 4 and 12 are the ends of epochs: a stop there comes before their evaluation."""
+    plan = replace(PLAN, ema=ema)
+    whole = trainer(tmp_path / "whole", plan)
+    (tmp_path / "whole").mkdir()
+    whole.train()
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    stop = StopAt(step)
+    with pytest.raises(Stopped) as error:
+        trainer(folder, plan, [stop], asked=stop.asked).train()
+    assert error.value.exit_code == 143
+    resumed = trainer(folder, plan)
+    state = checkpoint.newest(folder / "checkpoints")
+    assert state is not None and state["step"] == step
+    resumed.load(state)
+    resumed.train()
+    assert same(weights(whole), weights(resumed))
+    assert same(whole.deployed.state_dict(), resumed.deployed.state_dict())
+    assert whole.history == resumed.history and whole.best == resumed.best
+    best = "student_best.safetensors"
+    assert (folder / best).read_bytes() == (tmp_path / "whole" / best).read_bytes()
+
+
+def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path) -> None:
+    """Without BatchNorm and dropout the mean of equal parts' gradients is the batch's."""
+    whole = trainer(tmp_path, norm=False)
+    whole.train()
+    parts = trainer(tmp_path, replace(PLAN, accumulate=4), norm=False)
+    parts.train()
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor)
+
+
+def test_the_average_follows_the_student_and_is_what_is_deployed(tmp_path) -> None:
+    """timm's average is the student itself for two steps, and decays from there."""
+    t = trainer(tmp_path, replace(PLAN, ema=0.75, epochs=2))
+    expected = weights(t)["student.network.0.weight"]
+
+    class Follow(Hook):
+        def after_step(self, trainer) -> None:
+            nonlocal expected
+            now = weights(trainer)["student.network.0.weight"]
+            expected = now if trainer.step <= 2 else 0.75 * expected + 0.25 * now
+
+    t.hooks = [Follow()]
+    t.train()
+    assert t.deployed is not t.model.student
+    torch.testing.assert_close(t.deployed.network[0].weight.detach(), expected)
+
+
+def test_a_gradient_is_clipped_to_its_norm(tmp_path) -> None:
+    t = trainer(tmp_path, replace(PLAN, clip_grad=1e-3))
+    norms = []
+    t.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(
+            torch.cat([p.grad.flatten() for p in t.model.parameters()]).norm().item()
+        )
+    )
+    t.train()
+    assert norms == pytest.approx([1e-3] * 12, rel=1e-3)
+
+
+def test_the_learning_rate_follows_the_schedule(tmp_path) -> None:
+    rates = []
+
+    class Rate(Hook):
+        def after_step(self, trainer) -> None:
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+
+    trainer(tmp_path, hooks=[Rate()]).train()
+    assert rates == pytest.approx([0.1 * (1 - i / 12) for i in range(12)])
+
+
+def test_the_term_that_is_not_finite_is_named_with_its_step(tmp_path) -> None:
+    t = trainer(tmp_path)
+    calls = []
+
+    def bad(student, teacher, batch):
+        calls.append(1)
+        return student.logits.sum() * (float("nan") if len(calls) == 3 else 0.0)
+
+    t.model.terms = (*t.model.terms, Term("bad", bad))
+    t.sums = t.no_sums()
+    before = None
+
+    class Keep(Hook):
+        def after_step(self, trainer) -> None:
+            nonlocal before
+            before = weights(trainer)
+
+    t.hooks = [Keep()]
+    with pytest.raises(Diverged, match=r"diverged at step 2: bad isn't finite"):
+        t.train()
+    assert before is not None
+    parameters = dict(t.model.named_parameters())
+    assert all(torch.equal(parameters[k], before[k]) for k in parameters)  # no update with it
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path) -> None:
+    t = trainer(tmp_path)
+    with torch.no_grad():
+        t.model.student.network[3].bias[0] = float("inf")
+    with pytest.raises(Diverged, match="a weight isn't finite"):
+        t.save()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_save_on_request_goes_on_and_a_checkpoint_is_kept(tmp_path) -> None:
+    stop = StopAt(5)
+    t = trainer(tmp_path, hooks=[stop], asked=lambda: 10 if stop.seen == 5 else 0)
+    t.train()
+    names = {p.name for p in (tmp_path / "checkpoints").glob("*.pt")}
+    assert names == {"step_5.pt", "step_12.pt"}
+
+
+def test_the_seed_of_a_step_is_its_own() -> None:
+    assert seed_of(0, 1) == seed_of(0, 1)
+    assert len({seed_of(0, 1), seed_of(0, 2), seed_of(1, 1), seed_of(0, 1, 1)}) == 4
