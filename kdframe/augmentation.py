@@ -44,10 +44,10 @@ def crop_flip(image: Tensor, seed: int, epoch: int, item: Tensor) -> Tensor:
     x = (way % (2 * pad[1] + 1))[:, None] + torch.arange(W, device=image.device)
     x = torch.where(flip[:, None], x.flip(1), x)
     padded = F.pad(image, (pad[1], pad[1], pad[0], pad[0]))
-    _, _, PH, PW = padded.shape
-    channel = torch.arange(C, device=image.device)[:, None, None] * (PH * PW)
-    pixel = channel + y[:, None, :, None] * PW + x[:, None, None, :]
-    return padded.flatten(1).gather(1, pixel.flatten(1)).view(B, C, H, W)
+    PH = H + 2 * pad[0]
+    top = torch.arange(0, B * C * PH, PH, device=image.device).view(B, C, 1)
+    rows = padded.flatten(0, 2).index_select(0, (top + y[:, None]).flatten()).view(B, C * H, -1)
+    return rows.gather(2, x[:, None].expand(-1, C * H, -1)).view(B, C, H, W)
 
 
 def resized_crops(

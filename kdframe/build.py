@@ -270,17 +270,15 @@ def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
     return hooks
 
 
-def build_networks(
-    config: Config, data: Data, teacher_file: str
-) -> tuple[Backbone, Backbone | None]:
-    """Student and teacher with their weights; ``teacher_file`` is its recipe's, or WEIGHTS."""
+def build_networks(config: Config, data: Data) -> tuple[Backbone, Backbone | None]:
+    """Student and teacher, with their WEIGHTS if there are some; a recipe's come later."""
     classes = len(data.about["classes"])
     student = build_backbone(config, "STUDENT", classes, data.image)
     load_weights(config, "STUDENT", student, config.tree.STUDENT.WEIGHTS, data)
     if not config.tree.TEACHER.NAME:
         return student, None
     teacher = build_backbone(config, "TEACHER", classes, data.image)
-    load_weights(config, "TEACHER", teacher, teacher_file, data)
+    load_weights(config, "TEACHER", teacher, config.tree.TEACHER.WEIGHTS, data)
     return student, teacher
 
 

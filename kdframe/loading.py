@@ -117,7 +117,7 @@ class Loader:
         )
         batches = iter(loader)
         end = getattr(batches, "_shutdown_workers", lambda: None)  # not there without workers
-        pass  # multiprocessing would send a SIGTERM, which they ignore, and wait
+        atexit.register(end)  # multiprocessing would send a SIGTERM, which they ignore, and wait
         try:
             for (items, _), (image, target) in zip(picks, batches, strict=True):
                 columns = (image, target, torch.tensor(items))

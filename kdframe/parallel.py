@@ -28,7 +28,7 @@ def start(device: str) -> torch.device:
         device == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise ValueError(f"DEVICE: this machine has no {device}; auto and cpu work.")
+        raise ValueError(f"this machine has no {device}; auto and cpu work.")
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         device = f"cuda:{torch.cuda.current_device()}"

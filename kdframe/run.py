@@ -60,19 +60,20 @@ def train(
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
-        if latest:
-            place.link()
+        data = build.build_data(config, device)  # all that can be wrong, before hours of recipes
+        student, teacher = build.build_networks(config, data)
+        trainer = build.build_trainer(config, data, student, teacher, folder, asked)
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device))
         if parallel.rank() == 0:
             checkpoint.write_text(folder / "config.yaml", config.dump())
+        if latest:
+            place.link()
         teacher_file, baseline = recipes(config, asked)
-        data = build.build_data(config, device)
-        student, teacher = build.build_networks(config, data, teacher_file)
-        trainer = build.build_trainer(config, data, student, teacher, folder, asked)
         for line in header(config, data, trainer):
             log.info(line)
         if teacher is not None:
+            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
             gate(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
@@ -102,10 +103,10 @@ def start(config: Config) -> torch.device:
 
 
 def recipes(config: Config, asked: Callable[[], int]) -> tuple[str, Results | None]:
-    """The teacher's file of weights, and the results of BASELINE; trains what isn't there yet."""
-    teacher_file, baseline = config.tree.TEACHER.WEIGHTS, None
+    """A recipe's file of weights, and the results of BASELINE; trains what isn't there yet."""
+    teacher_file, baseline = "", None
     for key, recipe in config.recipes.items():
-        if key == "TEACHER.CONFIG" and teacher_file:
+        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
             continue
         folder = recipe_folder(recipe)
         how = "was" if (folder / "results.json").exists() else "is first"
@@ -250,10 +251,9 @@ def dry_run(config: Config) -> float:
     Returns:
         The seconds that the run will take, with the recipes that aren't trained yet.
     """
-    device, seconds = start(config), 0.0
-    teacher_file = config.tree.TEACHER.WEIGHTS
+    device, seconds, teacher_file = start(config), 0.0, ""
     for key, recipe in config.recipes.items():
-        if key == "TEACHER.CONFIG" and teacher_file:
+        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
             continue
         folder = recipe_folder(recipe)
         if (folder / "results.json").exists():
@@ -264,11 +264,12 @@ def dry_run(config: Config) -> float:
             seconds += dry_run(recipe)
     with tempfile.TemporaryDirectory() as temporary:
         data = build.build_data(config, device)
-        student, teacher = build.build_networks(config, data, teacher_file)
+        student, teacher = build.build_networks(config, data)
         trainer = build.build_trainer(config, data, student, teacher, Path(temporary))
         for line in header(config, data, trainer):
             log.info(line)
-        if teacher is not None and teacher_file:
+        if teacher is not None and (teacher_file or config.tree.TEACHER.WEIGHTS):
+            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
             gate(config, data, trainer)
         seconds += trainer.steps * seconds_a_step(trainer)
     log.info(

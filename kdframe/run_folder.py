@@ -78,7 +78,10 @@ class RunFolder:
         Raises:
             ConfigError: another process has the lock.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"OUTPUT_DIR: {self.path} can't be made: {error}.") from error
         self.lock = (self.path / ".lock").open("a+")
         try:
             fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,6 +118,14 @@ class RunFolder:
             logging.getLogger("kdframe").removeHandler(self.handler)
             self.handler.close()
             self.lock.close()
+            if error is not None and not self.about:
+                self.leave_nothing()
+
+    def leave_nothing(self) -> None:
+        """Removes the folder if all that it holds is the lock: its run never began."""
+        if [path.name for path in self.path.iterdir()] == [".lock"]:
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
     def say(self, **facts: Any) -> None:
         """Adds to run.json."""

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from kdframe.datasets import Batch, Dataset, InMemory
+from kdframe.datasets.image_folder import ImageFolder
+from kdframe.datasets.images import BrokenImage
 from kdframe.loading import Loader, hold_out, order
 
 CPU = torch.device("cpu")
@@ -115,6 +118,18 @@ def test_an_epoch_is_shuffled_and_counted_and_drops_its_remainder(data) -> None:
     assert one != other_seed
 
 
+@pytest.mark.parametrize("augment", ["crop_flip", "resized_crop"])
+def test_every_epoch_and_seed_cuts_an_image_anew(data, augment) -> None:
+    def images(seed: int, epoch: int) -> Tensor:
+        batch = next(loader(data, augment=augment, seed=seed).train(epoch, 34))
+        return batch.image[batch.item.argsort()]
+
+    assert torch.equal(images(0, 0), images(0, 0))
+    for other in (images(0, 1), images(1, 0)):
+        changed = (images(0, 0) != other).flatten(1).any(1).sum()
+        assert changed > 28  # of 34; a crop and its flip fall on the same one of 50 ways at times
+
+
 def test_a_batch_that_cannot_be_is_refused(data) -> None:
     with pytest.raises(ValueError, match="a batch of 35 takes more than the 34 images"):
         loader(data).steps(35)
@@ -161,13 +176,26 @@ def test_a_broken_image_is_a_value_error_that_ends_the_workers(data, workers) ->
     assert not multiprocessing.active_children()
 
 
+def test_a_workers_broken_image_is_one_sentence_with_its_path(tmp_path) -> None:
+    for split in ("train", "test"):
+        for name in ("0.png", "1.png"):
+            (tmp_path / split / "cat").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / "cat" / name)
+    data = ImageFolder("train", root=str(tmp_path), stream=True)
+    broken = tmp_path / "train" / "cat" / "1.png"
+    broken.write_bytes(b"")
+    with pytest.raises(BrokenImage, match=f"^{broken} is no whole image") as caught:
+        list(loader(data, items=torch.arange(2), workers=1).all(1))
+    assert "\n" not in str(caught.value)
+
+
 def test_workers_outlive_signals_and_end_with_their_pass(data) -> None:
     batches = loader(Streamed(data), workers=2).all(2)
-    first = next(batches)
+    first = [next(batches), next(batches)]  # one of each worker: both are up
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
-    items = torch.cat([first.item, *(b.item for b in batches)])
+    items = torch.cat([b.item for b in (*first, *batches)])
     assert items.tolist() == list(range(3, 37))
     left = loader(Streamed(data), workers=2).all(2)
     next(left)
@@ -180,13 +208,15 @@ def test_a_pass_that_is_left_open_does_not_hold_up_the_end_of_the_program() -> N
     code = """
 import torch
 from kdframe.datasets import InMemory
+from kdframe.datasets.image_folder import ImageFolder
+from kdframe.datasets.images import BrokenImage
 from kdframe.loading import Loader
 data = InMemory(torch.zeros(72, 3, 8, 8).byte(), torch.zeros(72), "a", (0,) * 3, (1,) * 3)
 data.tensors = lambda: None
 batches = Loader(data, torch.arange(72), device=torch.device("cpu"), workers=2).all(4)
 next(batches)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 

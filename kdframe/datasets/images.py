@@ -20,7 +20,8 @@ class BrokenImage(ValueError):
     exit_code = 2
 
     def __init__(self, text: str) -> None:
-        super().__init__(text.rpartition("BrokenImage: ")[2])  # a worker sends its whole traceback
+        # a worker sends its whole traceback, which ends on what was said
+        super().__init__(text.rpartition("BrokenImage: ")[2].strip())
 
 
 def fit(image: Tensor, size: tuple[int, int], shorter: float = 1.0) -> Tensor:
