@@ -1,7 +1,6 @@
 """Config -> objects; no other file hands a config's values to a part."""
 
 import copy
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -9,15 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm.optim
 import torch
-from fvcore.common.param_scheduler import (
-    CompositeParamScheduler,
-    ConstantParamScheduler,
-    CosineParamScheduler,
-    LinearParamScheduler,
-    MultiStepParamScheduler,
-)
 from torch import Tensor, nn
 
 from kdframe import checkpoint, parallel
@@ -28,6 +19,7 @@ from kdframe.distillation import Distillation, Term
 from kdframe.hooks import Hook
 from kdframe.loading import Loader, hold_out
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.solver import make_optimizer, schedule
 from kdframe.trainer import Plan, Trainer, seed_of
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -209,55 +201,6 @@ def attempt(loss: Callable[..., Tensor], student: Backbone, teacher: Backbone | 
         raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")
 
 
-def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """One of timm's optimizers, fused where torch has that; decay on every trainable tensor."""
-    solver = config.tree.SOLVER
-    name = solver.OPTIMIZER
-    known = timm.optim.list_optimizers()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise config.error("SOLVER.OPTIMIZER", f"timm has no {name!r}.{hint}")
-    if name == "sgd" and not solver.NESTEROV:
-        name = "momentum"  # timm's "sgd" is Nesterov's
-    kind = timm.optim.get_optimizer_class(name, bind_defaults=False)
-    fused = {"fused": True} if "fused" in inspect.signature(kind).parameters else {}
-    optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
-        [p for p in model.parameters() if p.requires_grad],
-        opt=name,
-        lr=solver.LR,
-        weight_decay=solver.WEIGHT_DECAY,
-        momentum=solver.MOMENTUM,
-        **fused,
-    )
-    return optimizer
-
-
-def build_schedule(config: Config) -> Callable[[float], float]:
-    """The learning rate at a fraction of the training."""
-    s = config.tree.SOLVER
-    kinds = {
-        "constant": lambda: ConstantParamScheduler(s.LR),
-        "cosine": lambda: CosineParamScheduler(s.LR, 0.0),
-        "steps": lambda: MultiStepParamScheduler(
-            [s.LR * s.GAMMA**i for i in range(len(s.STEPS) + 1)],
-            num_updates=s.EPOCHS,
-            milestones=list(s.STEPS),
-        ),
-    }
-    schedule: Callable[[float], float] = kinds[s.SCHEDULE]()
-    if s.WARMUP_EPOCHS:
-        part = s.WARMUP_EPOCHS / s.EPOCHS
-        if part >= 1:
-            raise config.error("SOLVER.WARMUP_EPOCHS", f"takes less than EPOCHS, {s.EPOCHS}.")
-        schedule = CompositeParamScheduler(
-            [LinearParamScheduler(s.LR / 1000, s.LR), schedule],
-            [part, 1 - part],
-            ["rescaled", "fixed" if s.SCHEDULE == "steps" else "rescaled"],
-        )
-    return schedule
-
-
 def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
     """The hooks, on the first process; none on the others."""
     if parallel.rank():
@@ -315,10 +258,27 @@ def build_trainer(
         for backbone in (student, teacher):
             if backbone is not None:
                 backbone.compile()
+    with blame(config, "SOLVER"):
+        optimizer = make_optimizer(
+            solver.OPTIMIZER,
+            [p for p in model.parameters() if p.requires_grad],
+            lr=solver.LR,
+            weight_decay=solver.WEIGHT_DECAY,
+            momentum=solver.MOMENTUM,
+            nesterov=solver.NESTEROV,
+        )
+        rate = schedule(
+            solver.SCHEDULE,
+            solver.LR,
+            epochs=solver.EPOCHS,
+            warmup=solver.WARMUP_EPOCHS,
+            steps=solver.STEPS,
+            gamma=solver.GAMMA,
+        )
     plan = Plan(
         epochs=solver.EPOCHS,
         batch_size=solver.BATCH_SIZE,
-        schedule=build_schedule(config),
+        schedule=rate,
         seed=config.tree.SEED,
         accumulate=solver.ACCUMULATE,
         clip_grad=solver.CLIP_GRAD,
@@ -329,5 +289,5 @@ def build_trainer(
         config=config.digest(),
         about={**data.about, "network": config.tree.STUDENT.NAME, "config": config.digest()},
     )
-    optimizer, hooks = build_optimizer(config, model), build_hooks(config, output_dir)
+    hooks = build_hooks(config, output_dir)
     return Trainer(model, data.train, data.val, optimizer, plan, output_dir, hooks, asked)

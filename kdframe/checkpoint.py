@@ -199,3 +199,22 @@ def digest(weights: Mapping[str, Tensor]) -> str:
         total.update(name.encode())
         total.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def by_name(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state of each parameter, by the parameter's name."""
+    return {
+        name: optimizer.state[parameter]
+        for name, parameter in model.named_parameters()
+        if parameter in optimizer.state
+    }
+
+
+def load_by_name(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Gives each parameter the optimizer's state that was saved under its name."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ordered = [p for group in optimizer.param_groups for p in group["params"]]
+    numbered = {i: state[names[p]] for i, p in enumerate(ordered) if names[p] in state}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})

@@ -3,10 +3,7 @@
 import copy
 import json
 import logging
-import resource
-import sys
-import tempfile
-import time
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.config import Config, ConfigError
 from kdframe.evaluation import chance, evaluate
+from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
 from kdframe.trainer import Trainer
@@ -26,6 +24,8 @@ from kdframe.trainer import Trainer
 log = logging.getLogger("kdframe")
 
 RECIPES = Path("runs", "recipes")
+SMALL = 1e9  # multiply-adds of a forward pass
+THREADS = torch.get_num_threads()  # torch's own choice
 Results = dict[str, Any]
 
 
@@ -70,6 +70,7 @@ def train(
         if latest:
             place.link()
         teacher_file, baseline = recipes(config, asked)
+        settle_threads(trainer)
         for line in header(config, data, trainer):
             log.info(line)
         if teacher is not None:
@@ -100,6 +101,18 @@ def start(config: Config) -> torch.device:
     torch.use_deterministic_algorithms(config.tree.DETERMINISTIC)
     torch.backends.cudnn.benchmark = not config.tree.DETERMINISTIC
     return device
+
+
+def settle_threads(trainer: Trainer) -> None:
+    """One thread for a small network on a CPU, unless OMP_NUM_THREADS says how many.
+
+    Threads that wait for each other in every layer gain nothing there, and on a machine that has
+    other work they take ten times as long.  The rule sees the config only: a resumed run gets the
+    same number, and with it the same bits.
+    """
+    if trainer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        work = trainer.batch_size * complexity(trainer.model.student).multiply_adds
+        torch.set_num_threads(1 if work < SMALL else THREADS)
 
 
 def recipes(config: Config, asked: Callable[[], int]) -> tuple[str, Results | None]:
@@ -243,73 +256,6 @@ def eval_only(config: Config, folder: Path) -> Results:
         checkpoint.write_json(folder / "eval.json", results)
     tell(results, folder / "eval.json")
     return results
-
-
-def dry_run(config: Config) -> float:
-    """Does everything up to step 0 in a folder that goes, and three steps to tell the rest by.
-
-    Returns:
-        The seconds that the run will take, with the recipes that aren't trained yet.
-    """
-    device, seconds, teacher_file = start(config), 0.0, ""
-    for key, recipe in config.recipes.items():
-        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
-            continue
-        folder = recipe_folder(recipe)
-        if (folder / "results.json").exists():
-            log.info("%s %s is found in %s", key, recipe.path, folder)
-            if key == "TEACHER.CONFIG":
-                teacher_file = str(folder / "student.safetensors")
-        else:
-            seconds += dry_run(recipe)
-    with tempfile.TemporaryDirectory() as temporary:
-        data = build.build_data(config, device)
-        student, teacher = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teacher, Path(temporary))
-        for line in header(config, data, trainer):
-            log.info(line)
-        if teacher is not None and (teacher_file or config.tree.TEACHER.WEIGHTS):
-            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
-            gate(config, data, trainer)
-        seconds += trainer.steps * seconds_a_step(trainer)
-    log.info(
-        "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
-        config.path,
-        trainer.steps,
-        duration(seconds),
-        peak_memory(device) / 2**30,
-    )
-    return seconds
-
-
-def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
-    """The median time of a few steps of training."""
-    trainer.model.train()
-    times = []
-    loader = trainer.train_loader
-    batches = loader.train(0, trainer.batch_size, 0, parallel.rank(), parallel.world())
-    for _, batch in zip(range(warm_up + timed), batches, strict=False):
-        started = time.perf_counter()
-        trainer.train_step(batch)
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return sorted(times[warm_up:] or times)[len(times[warm_up:] or times) // 2]
-
-
-def peak_memory(device: torch.device) -> float:
-    """Bytes: of the accelerator, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 45 s, 12 min or 3.4 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

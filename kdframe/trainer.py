@@ -260,7 +260,7 @@ class Trainer:
             "student": self.model.student.network.state_dict(),
             "learned": self.model.learned.state_dict(),
             "averaged": self.averaged.module.network.state_dict() if self.averaged else {},
-            "optimizer": by_name(self.model, self.optimizer),
+            "optimizer": checkpoint.by_name(self.model, self.optimizer),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
             "history": self.history,
@@ -275,7 +275,7 @@ class Trainer:
         self.model.learned.load_state_dict(state["learned"])
         if self.averaged:
             self.averaged.module.network.load_state_dict(state["averaged"])
-        load_by_name(self.model, self.optimizer, state["optimizer"])
+        checkpoint.load_by_name(self.model, self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.history, self.best = state["history"], state["best"]
@@ -311,20 +311,3 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     columns = (batch.image, batch.target, batch.item)
     for image, target, item in zip(*(c.chunk(parts) for c in columns), strict=True):
         yield Batch(image, target, item, batch.epoch)
-
-
-def by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state of each parameter, by the parameter's name."""
-    return {
-        name: optimizer.state[parameter]
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-    }
-
-
-def load_by_name(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Gives each parameter the optimizer's state that was saved under its name."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    ordered = [p for group in optimizer.param_groups for p in group["params"]]
-    numbered = {i: state[names[p]] for i, p in enumerate(ordered) if names[p] in state}
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})

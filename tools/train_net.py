@@ -46,7 +46,7 @@ def main() -> None:
         print(config.dump(), end="")
         return
 
-    from kdframe import parallel, run
+    from kdframe import dry_run, parallel, run
     from kdframe.signals import Signals
 
     talk(first)
@@ -56,7 +56,7 @@ def main() -> None:
         run.start(config)
         folder = parallel.from_first(folder)
         if args.dry_run:
-            run.dry_run(config)
+            dry_run.dry_run(config)
         elif args.eval_only:
             run.eval_only(config, folder)
         else:

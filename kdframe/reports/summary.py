@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +31,10 @@ ROWS = {
 def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
     """Lines: device, both networks with their cost, the splits, the loss as a formula."""
     tree = config.tree
+    threads = torch.get_num_threads()
     on = f"{trainer.device}, {tree.SOLVER.PRECISION}"
+    if trainer.device.type == "cpu":
+        on += f", {threads} threads" if threads > 1 else ", 1 thread"
     layout = ", channels_last" if tree.SOLVER.CHANNELS_LAST else ""
     compiled = ", compiled" if tree.SOLVER.COMPILE else ""
     yield f"kdframe  {__version__}: {config.path} on {on}{layout}{compiled}, seed {tree.SEED}"

@@ -1,0 +1,86 @@
+"""Everything up to step 0, and how long the rest would take."""
+
+import logging
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from kdframe import build, parallel
+from kdframe.config import Config
+from kdframe.reports.summary import header
+from kdframe.run import gate, recipe_folder, settle_threads, start
+from kdframe.trainer import Trainer
+
+log = logging.getLogger("kdframe")
+
+
+def dry_run(config: Config) -> float:
+    """Does everything up to step 0 in a folder that goes, and three steps to tell the rest by.
+
+    Returns:
+        The seconds that the run will take, with the recipes that aren't trained yet.
+    """
+    device, seconds, teacher_file = start(config), 0.0, ""
+    for key, recipe in config.recipes.items():
+        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
+            continue
+        folder = recipe_folder(recipe)
+        if (folder / "results.json").exists():
+            log.info("%s %s is found in %s", key, recipe.path, folder)
+            if key == "TEACHER.CONFIG":
+                teacher_file = str(folder / "student.safetensors")
+        else:
+            seconds += dry_run(recipe)
+    with tempfile.TemporaryDirectory() as temporary:
+        data = build.build_data(config, device)
+        student, teacher = build.build_networks(config, data)
+        trainer = build.build_trainer(config, data, student, teacher, Path(temporary))
+        for line in header(config, data, trainer):
+            log.info(line)
+        if teacher is not None and (teacher_file or config.tree.TEACHER.WEIGHTS):
+            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
+            gate(config, data, trainer)
+        settle_threads(trainer)
+        seconds += trainer.steps * seconds_a_step(trainer)
+    log.info(
+        "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
+        config.path,
+        trainer.steps,
+        duration(seconds),
+        peak_memory(device) / 2**30,
+    )
+    return seconds
+
+
+def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
+    """The median time of a few steps of training."""
+    trainer.model.train()
+    times = []
+    loader = trainer.train_loader
+    batches = loader.train(0, trainer.batch_size, 0, parallel.rank(), parallel.world())
+    for _, batch in zip(range(warm_up + timed), batches, strict=False):
+        started = time.perf_counter()
+        trainer.train_step(batch)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return sorted(times[warm_up:] or times)[len(times[warm_up:] or times) // 2]
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes: of the accelerator, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min or 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

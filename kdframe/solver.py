@@ -1,0 +1,73 @@
+"""Optimizers by timm, learning rates by fvcore."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+
+import timm.optim
+import torch
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    ConstantParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    ParamScheduler,
+)
+
+
+def make_optimizer(
+    name: str,
+    parameters: Sequence[torch.nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+) -> torch.optim.Optimizer:
+    """One of timm's optimizers, fused where torch has that; decay falls on every parameter.
+
+    Raises:
+        ValueError: timm has none of that name.
+    """
+    known = timm.optim.list_optimizers()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"OPTIMIZER: timm has no {name!r}.{hint}")
+    if name == "sgd" and not nesterov:
+        name = "momentum"  # timm's "sgd" is Nesterov's
+    kind = timm.optim.get_optimizer_class(name, bind_defaults=False)
+    fused = {"fused": True} if "fused" in inspect.signature(kind).parameters else {}
+    optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
+        parameters, opt=name, lr=lr, weight_decay=weight_decay, momentum=momentum, **fused
+    )
+    return optimizer
+
+
+def schedule(
+    kind: str, lr: float, *, epochs: int, warmup: float, steps: Sequence[int], gamma: float
+) -> Callable[[float], float]:
+    """The learning rate at a fraction of the training, 0 to 1.
+
+    "constant"; "cosine" to 0; "steps": times ``gamma`` from each of these epochs on.  Over the
+    first ``warmup`` epochs it grows linearly from a thousandth; the cosine begins after that.
+
+    Raises:
+        ValueError: a warmup as long as the training.
+    """
+    if warmup >= epochs:
+        raise ValueError(f"WARMUP_EPOCHS takes less than EPOCHS, {epochs}, not {warmup:g}.")
+    after: ParamScheduler
+    if kind == "steps":
+        rates = [lr * gamma**i for i in range(len(steps) + 1)]
+        after = MultiStepParamScheduler(rates, num_updates=epochs, milestones=list(steps))
+    else:
+        after = CosineParamScheduler(lr, 0.0) if kind == "cosine" else ConstantParamScheduler(lr)
+    if warmup:
+        share = warmup / epochs
+        scaling = ["rescaled", "fixed" if kind == "steps" else "rescaled"]
+        ramp = LinearParamScheduler(lr / 1000, lr)
+        after = CompositeParamScheduler([ramp, after], [share, 1 - share], scaling)
+    rate: Callable[[float], float] = after
+    return rate

@@ -1,0 +1,61 @@
+"""Learning rates and optimizers against arithmetic."""
+
+import math
+
+import pytest
+import torch
+
+from kdframe.solver import make_optimizer, schedule
+
+
+def rates(kind: str, warmup: float = 0.0) -> list[float]:
+    rate = schedule(kind, 0.4, epochs=10, warmup=warmup, steps=(5, 8), gamma=0.1)
+    return [rate(epoch / 10) for epoch in range(10)]
+
+
+def test_steps_multiply_the_rate() -> None:
+    assert rates("steps") == pytest.approx([0.4] * 5 + [0.04] * 3 + [0.004] * 2)
+    assert rates("steps", 2.0)[2:] == rates("steps")[2:]
+
+
+def test_the_cosine_falls_to_zero() -> None:
+    expected = [0.2 * (1 + math.cos(math.pi * epoch / 10)) for epoch in range(10)]
+    assert rates("cosine") == pytest.approx(expected)
+
+
+def test_a_warmup_grows_linearly_and_the_cosine_begins_after_it() -> None:
+    warm = rates("cosine", 2.0)
+    assert warm[:2] == pytest.approx([0.0004, 0.0004 + 0.5 * (0.4 - 0.0004)])
+    expected = [0.2 * (1 + math.cos(math.pi * epoch / 8)) for epoch in range(8)]
+    assert warm[2:] == pytest.approx(expected)
+
+
+def test_constant_is_constant() -> None:
+    assert rates("constant") == [0.4] * 10
+
+
+def test_a_warmup_as_long_as_the_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than EPOCHS, 10, not 10"):
+        rates("cosine", 10.0)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_moves_as_its_equation_says(nesterov) -> None:
+    """v <- mu v + g + wd w;  w <- w - lr (g + wd w + mu v if nesterov else v)."""
+    w = torch.nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer(
+        "sgd", [w], lr=0.1, weight_decay=0.5, momentum=0.9, nesterov=nesterov
+    )
+    value, velocity = 2.0, 0.0
+    for gradient in (1.0, -3.0, 0.5):
+        w.grad = torch.tensor([gradient])
+        optimizer.step()
+        total = gradient + 0.5 * value
+        velocity = 0.9 * velocity + total
+        value -= 0.1 * (total + 0.9 * velocity if nesterov else velocity)
+        assert w.item() == pytest.approx(value, rel=1e-6)
+
+
+def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"timm has no 'adamm'. Did you mean adam\?"):
+        make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)
