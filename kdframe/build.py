@@ -154,9 +154,7 @@ def build_terms(config: Config, student: Backbone, teacher: Backbone | None) -> 
                 part(student, teacher, **options) if module else functools.partial(part, **options)
             )
             attempt(loss, student, teacher)
-        needs_teacher = type(None) not in getattr(
-            DISTILLERS.hints(name).get("teacher", Output), "__args__", ()
-        )
+        needs_teacher = not DISTILLERS.does_without(name, "teacher")
         terms.append(
             Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher)
         )

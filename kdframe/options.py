@@ -6,8 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
 from kdframe.schema import BRANCHES, ENTRIES, known_keys
@@ -92,7 +91,7 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
         key = at if entry else f"{at}.NAME"
         raise ConfigError(f"{draft.source(key)}: {branch if entry else key}: {error}") from error
     alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]
-    if alone and NoneType not in get_args(hints.get("teacher")):
+    if alone and not registry.does_without(part, "teacher"):
         raise draft.error(at, "it needs a teacher, and TEACHER names none.")
     keys = {}
     for option, default in options.items():

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 Part = Callable[..., Any]
 P = TypeVar("P", bound=Part)
 
+TYPING_ONLY = ("Output", "Backbone", "Batch", "Trainer", "Tensor", "Path")  # may be imported so
 PLAIN = (bool, int, float, str, tuple)
 
 
@@ -126,7 +127,12 @@ class Registry:
         """A part's annotations by argument, those of an option and of what it is handed."""
         part = self[name]
         part = getattr(part, "func", part)
-        return typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
+        annotated = part.__init__ if inspect.isclass(part) else part
+        return typing.get_type_hints(annotated, localns=dict.fromkeys(TYPING_ONLY, object))
+
+    def does_without(self, name: str, argument: str) -> bool:
+        """Whether a part's annotation of ``argument`` admits None."""
+        return type(None) in typing.get_args(self.hints(name).get(argument))
 
     def needs(self, name: str) -> tuple[str, ...]:
         """What a part asks for beyond its contract, as said where it is registered."""

@@ -66,6 +66,17 @@ def test_options_are_read_off_the_signature(parts) -> None:
     assert parts.needs("mine") == ("labels",)
 
 
+def test_annotations_imported_for_typing_only_are_understood(parts) -> None:
+    def alone(student, teacher, batch, *, p: int = 2):
+        pass
+
+    alone.__annotations__ = {"teacher": "Output | None", "p": "int"}
+    parts.register("alone")(alone)
+    parts.register("outside")(outside)
+    assert parts.does_without("alone", "teacher") and parts.hints("alone")["p"] is int
+    assert not parts.does_without("outside", "teacher")
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownPart, match=r"distillers has no 'dkdd'. Did you mean dkd\?"):
         DISTILLERS["dkdd"]
