@@ -34,7 +34,7 @@ setup(
     ],
     extras_require={
         "digits": ["scikit-learn"],
-        "test": ["pytest", "scikit-learn"],
+        "test": ["pytest", "scikit-learn", "setuptools>=77"],
         "dev": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={"kdframe.datasets": ["digits = kdframe.datasets.digits:digits"]},

@@ -87,7 +87,7 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
     branch, _, entry = at.partition(".")
     try:
         options, hints = registry.options(part), registry.hints(part)
-    except (UnknownPart, ModuleNotFoundError, ValueError) as error:
+    except (UnknownPart, ImportError, ValueError) as error:
         key = at if entry else f"{at}.NAME"
         raise ConfigError(f"{draft.source(key)}: {branch if entry else key}: {error}") from error
     alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]

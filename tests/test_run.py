@@ -85,7 +85,8 @@ def test_the_console_and_log_txt_say_the_same(where, folder) -> None:
     said = (where / "stdout").read_text()
     assert (folder / "log.txt").read_text() == said
     assert "L = cross_entropy + kd + feature" in said
-    for row in ("teacher", "student alone", "student, best on validation", "gain", "agreement"):
+    rows = ("teacher", "student alone", "distilled student", "gain", "agreement")
+    for row in rows:
         assert f"\n {row} " in said
 
 

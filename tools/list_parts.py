@@ -51,14 +51,14 @@ def listing(registry: Registry, name: str | None) -> Iterator[str]:
     if name is not None:
         try:
             yield from about(registry, name)
-        except (UnknownPart, ModuleNotFoundError) as error:
+        except (UnknownPart, ImportError) as error:
             raise ConfigError(str(error)) from error
         return
     yield f"{registry.kind}\n"
     for part in registry:
         try:
             yield from about(registry, part)
-        except ModuleNotFoundError as error:  # a part that needs more than kdframe installs
+        except ImportError as error:  # a part that needs more than kdframe installs
             yield f"  {part:<20} {error}\n"
     more = len(registry.names()) - len(registry)
     if more:

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from kdframe.trainer import Trainer
 
 SHORT = {"TEMPERATURE": "T"}
-ROWS = {
-    "teacher": "teacher",
-    "baseline": "student alone",
-    "test": "student",
-    "test_best": "student, best on validation",
-}
 
 
 def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
@@ -89,7 +83,14 @@ def table(results: dict[str, Any], where: str) -> list[str]:
     grid.add_column("test split")
     for name in ("top-1 %", "top-5 %", "nll", "ece"):
         grid.add_column(name, justify="right")
-    for key, name in ROWS.items():
+    student = "distilled student" if "teacher" in results else "student"
+    rows = {
+        "teacher": "teacher",
+        "baseline": "student alone",
+        "test": student,
+        "test_best": f"{student}, best on validation",
+    }
+    for key, name in rows.items():
         if key in results:
             r = results[key]
             cells = (f"{r['top1']:.2f}", f"{r['top5']:.2f}", f"{r['nll']:.3f}", f"{r['ece']:.3f}")
