@@ -56,7 +56,7 @@ def train(
         if resume:
             refuse_other_config(config, folder)
         finished = parallel.from_first(read_json(folder / "results.json"))
-        if finished and resume:
+        if finished and resume and finished["config"] == config.digest():
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
@@ -64,7 +64,7 @@ def train(
         student, teacher = build.build_networks(config, data)
         trainer = build.build_trainer(config, data, student, teacher, folder, asked)
         begun = (folder / "run.json").exists()
-        place.begin(config.tree.SEED, str(device))
+        place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
             checkpoint.write_text(folder / "config.yaml", config.dump())
         if latest:
@@ -162,10 +162,15 @@ def gate(config: Config, data: Data, trainer: Trainer) -> None:
 
 def refuse_other_config(config: Config, folder: Path) -> None:
     """A run goes on with the config it was started with; only EPOCHS may grow."""
-    path = folder / "config.yaml"
-    if not path.exists():
+    path, about = folder / "config.yaml", read_json(folder / "run.json")
+    if not path.exists() or about is None:
         return
-    for key, old, new in config.differences(yaml.safe_load(path.read_text())):
+    changed = config.differences(yaml.safe_load(path.read_text()))
+    if not changed and about.get("config", config.digest()) != config.digest():
+        raise config.error(
+            "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
+        )
+    for key, old, new in changed:
         if key != "SOLVER.EPOCHS" or new < old:
             raise config.error(
                 key, f"the run in {folder} has {old!r}, and --resume can't make it {new!r}."

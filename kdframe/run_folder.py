@@ -139,8 +139,11 @@ class RunFolder:
         temporary.write_text(json.dumps(self.about, indent=2) + "\n")
         temporary.replace(from_before)
 
-    def begin(self, seed: int, device: str) -> None:
-        """Writes run.json: how this process was called, on what, and that it runs."""
+    def begin(self, seed: int, device: str, config: str) -> None:
+        """Writes run.json: how this process was called, on what, and that it runs.
+
+        ``config`` is the digest of its config.
+        """
         self.say(
             command=sys.argv,
             kdframe=__version__,
@@ -148,6 +151,7 @@ class RunFolder:
             versions={name: version(name) for name in LIBRARIES},
             git=commit(),
             seed=seed,
+            config=config,
             device=device,
             start=time.strftime("%FT%T%z"),
             state="running",

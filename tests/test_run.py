@@ -152,6 +152,30 @@ def test_another_config_cannot_resume(where, folder) -> None:
     assert "SOLVER.LR" in refused.stderr and "0.01" in refused.stderr and "0.1" in refused.stderr
 
 
+def test_a_finished_run_goes_on_to_more_epochs(where, folder) -> None:
+    words = ("OUTPUT_DIR", "longer", "BASELINE", "''")
+    assert train(where, *words, "SOLVER.EPOCHS", "1").returncode == 0
+    assert results(where / "longer")["epochs"] == 1
+    done = train(where, *words, "SOLVER.EPOCHS", "2", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step 12 of 24" in done.stdout
+    assert results(where / "longer")["epochs"] == 2
+    shorter = train(where, *words, "SOLVER.EPOCHS", "1", "--resume")
+    assert shorter.returncode == 2 and "SOLVER.EPOCHS" in shorter.stderr
+
+
+def test_a_recipe_that_changed_under_a_run_is_seen(where, folder, tmp_path) -> None:
+    for name in ("base", "student", "teacher", "kd"):
+        (tmp_path / f"{name}.yaml").write_text((where / f"{name}.yaml").read_text())
+    words = ("OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.EPOCHS", "1", "BASELINE", "''")
+    config = str(tmp_path / "kd.yaml")
+    assert train(where, *words, config=config).returncode == 0
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("EPOCHS: 15", "EPOCHS: 16"))
+    refused = train(where, *words, "--resume", config=config)
+    assert refused.returncode == 2 and "isn't what the run in" in refused.stderr
+
+
 def test_eval_only_reads_the_same_figure(where, folder) -> None:
     done = train(where, "--eval-only")
     assert done.returncode == 0, done.stderr
