@@ -18,6 +18,14 @@ P = TypeVar("P", bound=Part)
 
 TYPING_ONLY = ("Output", "Backbone", "Batch", "Trainer", "Tensor", "Path")  # may be imported so
 PLAIN = (bool, int, float, str, tuple)
+NEEDS = {  # what a term may ask for beyond (student Output, teacher Output, Batch)
+    "preactivations": "the features handed over are the maps before each stage's last activation",
+    "views": "Outputs and Batch of 2B rows: the images, and then a stronger view of each",
+    "labels": "set_labels(labels) is called once: the class of every training item, -1 for none",
+    "teacher_classifier": "it takes teacher.classifier, the layer from embedding to logits",
+    "teachers": "the teacher handed over is a tuple, an Output of each teacher",
+    "global_batch": "Outputs and Batch are those of all processes",
+}
 
 
 class UnknownPart(LookupError):
@@ -48,7 +56,7 @@ class Registry:
 
         Raises:
             ValueError: the name is taken; both places are named.
-            TypeError: the signature can't be read as a schema.
+            TypeError: the signature can't be read as a schema, or ``needs`` has an unknown word.
         """
 
         def add(part: P) -> P:
@@ -58,6 +66,8 @@ class Registry:
                     f"{address(part)}"
                 )
             self._check(part)
+            if unknown := set(needs) - NEEDS.keys():
+                raise TypeError(f"{address(part)}: needs takes {', '.join(NEEDS)}, not {unknown}.")
             self._parts[name], self._needs[name] = part, needs
             return part
 

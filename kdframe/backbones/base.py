@@ -27,6 +27,8 @@ class Backbone(nn.Module):
         answer: ``answer(network, image) -> Output``, one forward pass.
         input_size: (channels, height, width) of the images that it is probed with.
         pretrained: returns published weights for ``network``, where there are some.
+        classifier: the name in ``network`` of the layer from embedding to logits; empty where
+            there is no single one.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class Backbone(nn.Module):
         answer: Callable[[nn.Module, Tensor], Output],
         input_size: tuple[int, int, int] = (3, 32, 32),
         pretrained: Callable[[], Mapping[str, Tensor]] | None = None,
+        classifier: str = "",
     ) -> None:
         super().__init__()
         self.network = network
         self.answer = answer
         self.input_size = input_size
         self.pretrained = pretrained
+        self._classifier = classifier
         self._probed: tuple[tuple[int, int, int], Output] | None = None
 
     def forward(self, image: Tensor) -> Output:
@@ -58,6 +62,17 @@ class Backbone(nn.Module):
     @property
     def embedding_size(self) -> int:
         return self.probe().embedding.shape[1]
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The layer from embedding to logits.
+
+        Raises:
+            ValueError: no single layer is.
+        """
+        if not self._classifier:
+            raise ValueError("this network has no single layer from its embedding to its logits")
+        return self.network.get_submodule(self._classifier)
 
     def stages_of(self, stages: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Stage numbers from 0; ``()`` is every stage but the stem, -1 the last.

@@ -42,7 +42,7 @@ def cifar_resnet(
     network.conv1 = nn.Conv2d(3, stem, kernel_size=3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
-    return Backbone(network, answer)
+    return Backbone(network, answer, classifier="fc")
 
 
 def answer(network: Any, image: Tensor) -> Output:

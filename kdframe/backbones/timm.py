@@ -61,6 +61,7 @@ def timm_network(
         functools.partial(answer, classifiers=names),
         (3, height, width),
         functools.partial(published_weights, create) if fits else None,
+        names[0] if len(names) == 1 else "",
     )
     check(backbone, names, model)
     return backbone

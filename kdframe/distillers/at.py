@@ -6,7 +6,8 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import paired, same_size
+from kdframe.distillers.maps import Stages, paired, same_size
+from kdframe.distillers.ranges import one_of
 from kdframe.registry import DISTILLERS
 
 
@@ -16,7 +17,7 @@ def at(
     teacher: Output,
     batch: Batch,
     *,
-    stages: tuple[int, ...] = (),
+    stages: Stages = (),
     p: int = 2,
     variant: str = "code",
 ) -> Tensor:
@@ -32,8 +33,7 @@ def at(
     """
     if p < 1:
         raise ValueError(f"p takes an int from 1, not {p}.")
-    if variant not in ("code", "paper"):
-        raise ValueError(f"variant takes code or paper, not {variant!r}.")
+    one_of("variant", variant, ("code", "paper"))
     losses = []
     for maps in paired(student, teacher, stages):
         Q_student, Q_teacher = (attention(f, p) for f in same_size(*maps))

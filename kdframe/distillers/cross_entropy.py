@@ -5,6 +5,7 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
+from kdframe.distillers.ranges import from_0_to_1
 from kdframe.registry import DISTILLERS
 
 
@@ -19,6 +20,5 @@ def cross_entropy(
     q is 1 at the label y; with ``label_smoothing`` e it is (1 - e) [k = y] + e/K, and L is no
     longer 0 at its minimum.
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing takes a number from 0 to 1, not {label_smoothing}.")
+    from_0_to_1(label_smoothing=label_smoothing)
     return F.cross_entropy(student.logits, batch.target, label_smoothing=label_smoothing)

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
+from kdframe.distillers.logits import kl, logits_of
+from kdframe.distillers.ranges import above_0, from_0
 from kdframe.registry import DISTILLERS
 
 
@@ -28,16 +30,13 @@ def dkd(
     Departs from the public code, which masks the label by subtracting 1000 from its logit and
     takes the log of probabilities: here the label is left out and all stays in log space.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature takes a number above 0, not {temperature}.")
-    if not (alpha >= 0 and beta >= 0):
-        raise ValueError(f"alpha and beta take a number from 0, not {alpha} and {beta}.")
+    above_0(temperature=temperature)
+    from_0(alpha=alpha, beta=beta)
     T = temperature
-    b_student, q_student = log_parts(student.logits / T, batch.target)
-    b_teacher, q_teacher = log_parts(teacher.logits / T, batch.target)
-    target = F.kl_div(b_student, b_teacher, log_target=True, reduction="batchmean")
-    others = F.kl_div(q_student, q_teacher, log_target=True, reduction="batchmean")
-    return T**2 * (alpha * target + beta * others)
+    z_student, z_teacher = logits_of(student, teacher)
+    b_student, q_student = log_parts(z_student / T, batch.target)
+    b_teacher, q_teacher = log_parts(z_teacher / T, batch.target)
+    return T**2 * (alpha * kl(b_teacher, b_student) + beta * kl(q_teacher, q_student))
 
 
 def log_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import paired, same_size
+from kdframe.distillers.maps import Stages, paired, same_size
+from kdframe.distillers.ranges import one_of
 from kdframe.registry import DISTILLERS
 
 
@@ -30,15 +31,13 @@ class Feature(nn.Module):
         student: Backbone,
         teacher: Backbone,
         *,
-        stages: tuple[int, ...] = (),
+        stages: Stages = (),
         adapter: str = "auto",
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        if adapter not in ("auto", "none", "conv"):
-            raise ValueError(f"adapter takes auto, none or conv, not {adapter!r}.")
-        if reduction not in ("mean", "batch"):
-            raise ValueError(f"reduction takes mean or batch, not {reduction!r}.")
+        one_of("adapter", adapter, ("auto", "none", "conv"))
+        one_of("reduction", reduction, ("mean", "batch"))
         self.stages, self.reduction = stages, reduction
         self.adapters = nn.ModuleList()
         for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages):

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
+from kdframe.distillers.logits import kl, logits_of
+from kdframe.distillers.ranges import above_0
 from kdframe.registry import DISTILLERS
 
 
@@ -28,15 +30,14 @@ def kd(
     ``standardize`` first takes each image's z to (z - mean) / (std + 1e-7) over classes, the
     unbiased std, for both networks: Sun et al. 2024, arXiv:2403.01427, as in their code.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature takes a number above 0, not {temperature}.")
+    above_0(temperature=temperature)
     T = temperature
-    z_student, z_teacher = student.logits, teacher.logits
+    z_student, z_teacher = logits_of(student, teacher)
     if standardize:
         z_student, z_teacher = standardized(z_student), standardized(z_teacher)
     log_p_student = F.log_softmax(z_student / T, dim=1)
     log_p_teacher = F.log_softmax(z_teacher / T, dim=1)
-    return T**2 * F.kl_div(log_p_student, log_p_teacher, log_target=True, reduction="batchmean")
+    return T**2 * kl(log_p_teacher, log_p_student)
 
 
 def standardized(z: Tensor) -> Tensor:

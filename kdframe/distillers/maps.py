@@ -5,16 +5,18 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 
+# 2 is stage 2 of both networks; (2, 5) the student's stage 2 and the teacher's stage 5
+Stages = tuple[int | tuple[int, int], ...]
 
-def paired(
-    student: Output, teacher: Output, stages: tuple[int, ...]
-) -> list[tuple[Tensor, Tensor]]:
+
+def paired(student: Output, teacher: Output, stages: Stages) -> list[tuple[Tensor, Tensor]]:
     """The student's and the teacher's map of each of these stages.
 
     Raises:
         ValueError: a stage that a network doesn't have, or ``()`` where one has more of them.
     """
-    maps = student.maps(stages), teacher.maps(stages)
+    mine, theirs = (tuple(s if isinstance(s, int) else s[i] for s in stages) for i in (0, 1))
+    maps = student.maps(mine), teacher.maps(theirs)
     if len(maps[0]) != len(maps[1]):
         raise ValueError(
             f"stages=() is {len(maps[0])} stages of the student and {len(maps[1])} of the "
@@ -31,6 +33,9 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def pooled(feature: Tensor, height: int, width: int) -> Tensor:
     """The map itself where it has that size already."""
-    if feature.shape[2:] == (height, width):
+    H, W = feature.shape[2:]
+    if (height, width) == (H, W):
         return feature
+    if H % height == 0 and W % width == 0:  # the same, and deterministic on CUDA
+        return F.avg_pool2d(feature, (H // height, W // width))
     return F.adaptive_avg_pool2d(feature, (height, width))

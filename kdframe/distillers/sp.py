@@ -6,20 +6,18 @@ from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import paired
+from kdframe.distillers.maps import Stages, paired
 from kdframe.registry import DISTILLERS
 
 
-@DISTILLERS.register("sp")
-def sp(
-    student: Output, teacher: Output, batch: Batch, *, stages: tuple[int, ...] = (-1,)
-) -> Tensor:
+@DISTILLERS.register("sp", needs=("global_batch",))
+def sp(student: Output, teacher: Output, batch: Batch, *, stages: Stages = (-1,)) -> Tensor:
     """Matches which images of the batch are alike.
 
         G = F F^T with each row divided by its Euclidean norm,  F (B, CHW) = a stage's map
         L = sum over stages of  ||G_student - G_teacher||_F^2 / B^2
 
-    Needs neither equal channels nor equal sizes.  G is that of the images of one process.
+    Needs neither equal channels nor equal sizes.  G is that of the images of all processes.
     """
     losses = [
         F.mse_loss(similarity(f_student), similarity(f_teacher))

@@ -37,6 +37,6 @@ def backbone() -> Maker:
         strides: tuple[int, ...] = (1, 2, 2),
         num_classes: int = 5,
     ) -> Backbone:
-        return Backbone(Tiny(widths, strides, num_classes), answer, (3, 8, 8))
+        return Backbone(Tiny(widths, strides, num_classes), answer, (3, 8, 8), classifier="head")
 
     return make

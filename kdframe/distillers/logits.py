@@ -1,0 +1,25 @@
+"""What terms on logits share: both networks' logits, of equal classes, and the divergence."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdframe.backbones import Output
+
+
+def logits_of(student: Output, teacher: Output) -> tuple[Tensor, Tensor]:
+    """Both networks' logits, (B, K) each.
+
+    Raises:
+        ValueError: the networks know other numbers of classes, or saw other numbers of images.
+    """
+    if student.logits.shape != teacher.logits.shape:
+        raise ValueError(
+            f"the student's logits are {tuple(student.logits.shape)} and the teacher's "
+            f"{tuple(teacher.logits.shape)} (images, classes): they must be alike."
+        )
+    return student.logits, teacher.logits
+
+
+def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of log-probabilities (B, K), in nats: the sum over classes, mean over images."""
+    return F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
