@@ -1,10 +1,13 @@
 """The contract of students and teachers: one pass, one Output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from kdframe.backbones.preactivations import Tap, find_taps, keep_input_of, taken_from
 
 
 class Output(NamedTuple):
@@ -45,6 +48,7 @@ class Backbone(nn.Module):
         self.input_size = input_size
         self.pretrained = pretrained
         self._classifier = classifier
+        self._taps: list[Tap] = []
         self._probed: tuple[tuple[int, int, int], Output] | None = None
 
     def forward(self, image: Tensor) -> Output:
@@ -89,15 +93,50 @@ class Backbone(nn.Module):
     def probe(self) -> Output:
         """The answer to one black image, in eval mode, kept until ``input_size`` changes."""
         if self._probed is None or self._probed[0] != self.input_size:
-            weight = next(self.parameters())
-            modes = [(module, module.training) for module in self.modules()]
-            self.eval()
-            with torch.no_grad():
-                output = self(weight.new_zeros(1, *self.input_size))
-            for module, training in modes:
-                module.training = training
+            with self.looked_at():
+                output = self(next(self.parameters()).new_zeros(1, *self.input_size))
             self._probed = (self.input_size, output)
         return self._probed[1]
+
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """In eval mode and without gradients; every layer's own mode comes back."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    @property
+    def taps(self) -> list[Tap]:
+        """What ends each stage: its activation, and the normalisation before that.
+
+        From the first look on, every forward pass keeps the maps before the activations.
+
+        Raises:
+            ValueError: an activation that isn't a module of its own.
+        """
+        if not self._taps:
+            noise = torch.Generator().manual_seed(0)
+            weight = next(self.parameters())
+            image = torch.randn(1, *self.input_size, generator=noise).to(weight)
+            with self.looked_at():
+                self._taps = find_taps(self.network, lambda: self(image).features)
+            for tap in self._taps:
+                if tap.activation is not None:
+                    keep_input_of(tap.activation)
+        return self._taps
+
+    def before_activation(self, output: Output) -> Output:
+        """``output`` of the last forward pass, with the maps before activation as features."""
+        features = list(output.features)
+        for i, (activation, _) in enumerate(self._taps):
+            if activation is not None:
+                features[i] = taken_from(activation)
+        return output._replace(features=features)
 
 
 def resolve(stages: tuple[int, ...], count: int) -> tuple[int, ...]:
