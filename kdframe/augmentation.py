@@ -7,12 +7,15 @@ import torch
 import torch.nn.functional as F
 import torch.utils.data
 from torch import Tensor
+from torchvision.transforms.v2 import RandAugment
 from torchvision.transforms.v2 import functional as TF
 
 from kdframe.datasets import Dataset
 from kdframe.datasets.images import fit
 
 ATTEMPTS = 10  # at a box that lies within the image
+STRONG = 1  # the draw of ``strong``; that of ``crop_flip`` is 0
+RAND_AUGMENT = RandAugment()
 
 
 def hashed(seed: int, epoch: int, item: Tensor, draw: int) -> Tensor:
@@ -48,6 +51,21 @@ def crop_flip(image: Tensor, seed: int, epoch: int, item: Tensor) -> Tensor:
     top = torch.arange(0, B * C * PH, PH, device=image.device).view(B, C, 1)
     rows = padded.flatten(0, 2).index_select(0, (top + y[:, None]).flatten()).view(B, C * H, -1)
     return rows.gather(2, x[:, None].expand(-1, C * H, -1)).view(B, C, H, W)
+
+
+def strong(image: Tensor, seed: int, epoch: int, item: Tensor) -> Tensor:
+    """A second, stronger view of uint8 images (B, 3, H, W): Cubuk et al. 2020, arXiv:1909.13719.
+
+    torchvision's RandAugment with its defaults, image by image; its draws from torch's generator
+    begin at a hash of (seed, epoch, item).
+    """
+    seeds = (hashed(seed, epoch, item, draw=STRONG) * 2**24).long().tolist()
+    views = []
+    with torch.random.fork_rng(devices=[]):
+        for one, own in zip(image, seeds, strict=True):
+            torch.manual_seed(own)
+            views.append(RAND_AUGMENT(one))
+    return torch.stack(views)
 
 
 def resized_crops(

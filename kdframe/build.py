@@ -1,9 +1,8 @@
 """Config -> objects; no other file hands a config's values to a part."""
 
-import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from kdframe import checkpoint, parallel
-from kdframe.backbones import Backbone, Output
+from kdframe.backbones import Backbone
 from kdframe.config import Config, ConfigError
-from kdframe.datasets import Batch, Dataset
-from kdframe.distillation import Distillation, Term
+from kdframe.datasets import Dataset
+from kdframe.distillation import Distillation, Term, try_out
 from kdframe.hooks import Hook
 from kdframe.loading import Loader, hold_out
+from kdframe.plan import Plan, seed_of
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.schema import teachers_of
 from kdframe.solver import make_optimizer, schedule
-from kdframe.trainer import Plan, Trainer, seed_of
+from kdframe.trainer import Trainer
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -96,7 +97,7 @@ def build_data(config: Config, device: torch.device) -> Data:
 def build_backbone(
     config: Config, branch: str, num_classes: int, input_size: tuple[int, int, int]
 ) -> Backbone:
-    """The network of STUDENT or TEACHER, freshly drawn from (SEED, branch), on the CPU."""
+    """The network of STUDENT or of a teacher, freshly drawn from (SEED, branch), on the CPU."""
     node = config.tree[branch]
     torch.manual_seed(seed_of(config.tree.SEED, branch))
     with blame(config, branch):
@@ -138,26 +139,43 @@ def brief(values: list[Any]) -> str:
     return f"({shown}, ... {len(values)} in all)" if len(values) > 5 else f"({shown})"
 
 
-def build_terms(config: Config, student: Backbone, teacher: Backbone | None) -> list[Term]:
-    """The terms of LOSS, each tried on the networks' probed outputs."""
-    terms = []
+def build_terms(
+    config: Config, student: Backbone, teachers: Sequence[Backbone], labels: Callable[[], Tensor]
+) -> list[Term]:
+    """The terms of LOSS, each tried on the networks' probed outputs.
+
+    ``labels`` gives the class of every training item by its number, -1 for those held out.
+    """
+    terms, teacher = [], teachers[0] if teachers else None
     for key, node in config.tree.LOSS.items():
         if node is None:
             continue
         name = key.split("/")[0]
         part, options = DISTILLERS[name], options_of(DISTILLERS, name, node)
+        needs = frozenset(DISTILLERS.needs(name))
         check_stages(config, key, options, student, teacher)
         torch.manual_seed(seed_of(config.tree.SEED, "LOSS", key))
         with blame(config, f"LOSS.{key}"):
             module = inspect.isclass(part)
-            loss = (
-                part(student, teacher, **options) if module else functools.partial(part, **options)
+            if module and config.tree.TEACHER.TRAIN:
+                raise ValueError("it keeps or learns for one of two networks that teach each other")
+            loss: Any = functools.partial(part, **options)
+            if module:
+                loss = part(student, teacher, **options)
+            if "labels" in needs:
+                loss.set_labels(labels())
+            images = parallel.world() if "global_batch" in needs else 1
+            images *= config.tree.SOLVER.BATCH_SIZE // (
+                parallel.world() * config.tree.SOLVER.ACCUMULATE
             )
-            attempt(loss, student, teacher)
+            try_out(loss, needs, student, teachers, min(images, 4))
         needs_teacher = not DISTILLERS.does_without(name, "teacher")
         terms.append(
-            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher)
+            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher, needs)
         )
+    deploying = [term.name for term in terms if hasattr(term.loss, "deployed")]
+    if len(deploying) > 1:
+        raise config.error("LOSS", f"only one of {' and '.join(deploying)} can make the student.")
     moments = {0.0, *(t.start for t in terms), *(t.stop for t in terms)}
     for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
         if not any(term.is_on(epoch) for term in terms):
@@ -182,23 +200,6 @@ def check_stages(
                     raise ValueError(f"{whose}: {error}") from error
 
 
-def attempt(loss: Callable[..., Tensor], student: Backbone, teacher: Backbone | None) -> None:
-    """Calls a copy of a term on four probed images: shapes and options that can't be, raise."""
-
-    def four(backbone: Backbone) -> Output:
-        logits, embedding, features = backbone.probe()
-        return Output(
-            logits.repeat(4, 1), embedding.repeat(4, 1), [f.repeat(4, 1, 1, 1) for f in features]
-        )
-
-    numbers = torch.arange(4)
-    batch = Batch(torch.zeros(4, *student.input_size), numbers % student.num_classes, numbers, 0.0)
-    with torch.no_grad():
-        value = copy.deepcopy(loss)(four(student), teacher and four(teacher), batch)
-    if not isinstance(value, Tensor) or value.shape != ():
-        raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")
-
-
 def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
     """The hooks, on the first process; none on the others."""
     if parallel.rank():
@@ -211,27 +212,45 @@ def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
     return hooks
 
 
-def build_networks(config: Config, data: Data) -> tuple[Backbone, Backbone | None]:
-    """Student and teacher, with their WEIGHTS if there are some; a recipe's come later."""
-    classes = len(data.about["classes"])
-    student = build_backbone(config, "STUDENT", classes, data.image)
-    load_weights(config, "STUDENT", student, config.tree.STUDENT.WEIGHTS, data)
-    if not config.tree.TEACHER.NAME:
-        return student, None
-    teacher = build_backbone(config, "TEACHER", classes, data.image)
-    load_weights(config, "TEACHER", teacher, config.tree.TEACHER.WEIGHTS, data)
-    return student, teacher
+def build_networks(config: Config, data: Data) -> tuple[Backbone, dict[str, Backbone]]:
+    """Student and teachers, with their WEIGHTS if there are some; a recipe's come later."""
+    named = {
+        branch: build_backbone(config, branch, len(data.about["classes"]), data.image)
+        for branch in ("STUDENT", *teachers_of(config.tree))
+        if config.tree[branch].NAME
+    }
+    for branch, network in named.items():
+        load_weights(config, branch, network, config.tree[branch].WEIGHTS, data)
+    return named.pop("STUDENT"), named
+
+
+def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int, int]) -> Backbone:
+    """What a run of this config deploys, without weights: the student, or what a term makes of it.
+
+    Such a term is built with a teacher for its shapes alone.
+    """
+    blank = functools.partial(build_backbone, num_classes=num_classes, input_size=input_size)
+    student = blank(config, "STUDENT")
+    for key, node in config.tree.LOSS.items():
+        part = DISTILLERS[key.split("/")[0]]
+        if node is not None and hasattr(part, "deployed"):
+            options = options_of(DISTILLERS, key.split("/")[0], node)
+            deployed: Backbone = part(student, blank(config, "TEACHER"), **options).deployed(
+                student
+            )
+            return deployed
+    return student
 
 
 def build_trainer(
     config: Config,
     data: Data,
     student: Backbone,
-    teacher: Backbone | None,
+    teachers: Mapping[str, Backbone],
     output_dir: Path,
     asked: Callable[[], int] = lambda: 0,
 ) -> Trainer:
-    """Everything that a training needs, on the data's device."""
+    """Everything that a training needs, on the data's device; teachers by their branch."""
     solver, device = config.tree.SOLVER, data.train.device
     parts = parallel.world() * solver.ACCUMULATE
     if solver.BATCH_SIZE % parts:
@@ -242,20 +261,20 @@ def build_trainer(
     precision = PRECISIONS[solver.PRECISION]
     if precision == torch.float16 and device.type == "cpu":
         raise config.error("SOLVER.PRECISION", "fp16 needs an accelerator; a CPU takes bf16.")
-    model = Distillation(student, teacher, build_terms(config, student, teacher), precision)
+    first, *others = teachers.values() or (None,)
+    terms = build_terms(config, student, tuple(teachers.values()), data.train.labels)
+    model = Distillation(student, first, terms, precision, others, config.tree.TEACHER.TRAIN)
     layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
-    for network in (model, teacher):
-        if network is not None:
-            network.to(device)
-            network.to(memory_format=layout)
+    for network in (model, *teachers.values()):
+        network.to(device)
+        network.to(memory_format=layout)
     if solver.SYNC_BN and parallel.world() > 1:
         if device.type != "cuda":
             raise config.error("SOLVER.SYNC_BN", "torch has it on CUDA only.")
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if solver.COMPILE:
-        for backbone in (student, teacher):
-            if backbone is not None:
-                backbone.compile()
+        for backbone in (student, *teachers.values()):
+            backbone.compile()
     with blame(config, "SOLVER"):
         optimizer = make_optimizer(
             solver.OPTIMIZER,

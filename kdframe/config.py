@@ -18,12 +18,13 @@ from kdframe.resolved import RECIPES, Config, source_of
 from kdframe.schema import (
     BRANCHES,
     ENTRIES,
-    PATHS,
     WEIGHTS,
+    branch_of,
     checked,
     contradictions,
     defaults,
     known_keys,
+    teachers_of,
     without_effect,
     written,
 )
@@ -82,7 +83,7 @@ class Draft:
             ConfigError: whatever is wrong, in one line.
         """
         recipes = {key: recipe.load() for key, recipe in self.recipes.items()}
-        tree, dropped = grow(self, recipes.get("TEACHER.CONFIG"))
+        tree, dropped = grow(self, recipes)
         if "BASELINE" in recipes:
             other = recipes["BASELINE"].tree.STUDENT
             for key, value in tree["STUDENT"].items():
@@ -127,7 +128,8 @@ def first_pass(
         raise draft.error(key, why)
     refuse_missing_weights(draft)
     read_recipes(draft, shared, (*above, path.resolve()))
-    settle_teacher(draft)
+    for at in teachers_of(tree):
+        settle_teacher(draft, at)
     draft.tree.freeze()
     return draft
 
@@ -154,7 +156,11 @@ def laid(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str], list[
                         f"there before; an entry without options is {entry}: {{}}."
                     )
         overlay(tree, layer.data, layer.source, sources)
-    term = {key: own.default for key, own in BRANCHES["LOSS"].items()}
+    term, teacher = (
+        {key: own.default for key, own in BRANCHES[branch].items()}
+        for branch in ("LOSS", "TEACHER")
+    )
+    tree |= {name: teacher | tree[name] for name in teachers_of(tree)}
     tree["LOSS"] = {
         k: given if given is None else term | given for k, given in tree["LOSS"].items()
     }
@@ -162,8 +168,8 @@ def laid(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str], list[
 
 
 def refuse_missing_weights(draft: Draft) -> None:
-    for branch, words in WEIGHTS.items():
-        value = draft.tree[branch].WEIGHTS
+    for branch in ("STUDENT", *teachers_of(draft.tree)):
+        value, words = draft.tree[branch].WEIGHTS, WEIGHTS[branch_of(branch)]
         if value and value not in words and not is_file(Path(value)):
             raise draft.error(
                 f"{branch}.WEIGHTS",
@@ -175,7 +181,8 @@ def refuse_missing_weights(draft: Draft) -> None:
 def read_recipes(draft: Draft, shared: list[Layer], above: tuple[Path, ...]) -> None:
     """Pass 1 of the configs that this one names; their paths become absolute in the tree."""
     tree, folder = draft.tree, Path()
-    for key, node in zip(PATHS, (tree.TEACHER, tree), strict=True):
+    nodes = {f"{name}.CONFIG": tree[name] for name in teachers_of(tree)} | {"BASELINE": tree}
+    for key, node in nodes.items():
         name = key.rpartition(".")[2]
         if not node[name]:
             continue
@@ -192,17 +199,19 @@ def read_recipes(draft: Draft, shared: list[Layer], above: tuple[Path, ...]) -> 
         node[name] = str(Path(node[name]).absolute())
 
 
-def settle_teacher(draft: Draft) -> None:
+def settle_teacher(draft: Draft, at: str) -> None:
     """Its NAME from its recipe; and none at all, or one that has something to teach."""
-    teacher, recipe = draft.tree.TEACHER, draft.recipes.get("TEACHER.CONFIG")
+    teacher, recipe = draft.tree[at], draft.recipes.get(f"{at}.CONFIG")
     if recipe is not None:
         name = recipe.tree.STUDENT.NAME
         if teacher.NAME not in ("", name):
             raise draft.error(
-                "TEACHER.NAME", f"{shown(teacher.NAME)} here, and {recipe.path} has {shown(name)}."
+                f"{at}.NAME", f"{shown(teacher.NAME)} here, and {recipe.path} has {shown(name)}."
             )
         teacher.NAME = name
-    elif teacher.NAME and not teacher.WEIGHTS:
-        raise draft.error("TEACHER", "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
-    elif not teacher.NAME and any(value != "" for value in teacher.values()):
-        raise draft.error("TEACHER", "it has settings, and neither NAME nor CONFIG.")
+    elif teacher.NAME and not (teacher.WEIGHTS or teacher.TRAIN):
+        raise draft.error(at, "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
+    elif not teacher.NAME and (at != "TEACHER" or any(teacher.values())):
+        raise draft.error(at, "it has settings, and neither NAME nor CONFIG.")
+    if at != "TEACHER" and not draft.tree.TEACHER.NAME:
+        raise draft.error(at, "it is one more teacher, and TEACHER names none.")

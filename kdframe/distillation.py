@@ -1,11 +1,17 @@
 """Student, teacher and terms: the loss of a batch."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kdframe import parallel
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 
@@ -25,6 +31,7 @@ class Term:
     start: float = 0.0
     stop: float = 0.0
     needs_teacher: bool = True
+    needs: frozenset[str] = frozenset()  # words of kdframe.registry.NEEDS
 
     def is_on(self, epoch: float) -> bool:
         return self.start <= epoch and (self.stop == 0 or epoch < self.stop)
@@ -39,9 +46,9 @@ class Term:
 
 
 class Distillation(nn.Module):
-    """The weighted sum of the terms, for one batch; the teacher is called here and nowhere else.
+    """The weighted sum of the terms, for one batch; teachers are called here and nowhere else.
 
-    Parameters are the student's and those that terms learn.  The teacher is kept out of sight of
+    Parameters are the student's and those that terms learn.  A teacher is kept out of sight of
     ``parameters()``, ``train()`` and ``state_dict()``: frozen, in eval mode, never in a checkpoint.
 
     Args:
@@ -49,6 +56,9 @@ class Distillation(nn.Module):
         teacher: asked for its Output; None where no term needs one.
         terms: at least one; the names are unique.
         precision: the type of the networks' arithmetic; the terms compute in float32 at least.
+        others: more teachers, for terms that need "teachers".
+        mutual: the teacher learns too (``partner``): each network's loss is the sum of the terms
+            with itself as the student and the other, detached, as its teacher.
     """
 
     def __init__(
@@ -57,41 +67,187 @@ class Distillation(nn.Module):
         teacher: Backbone | None,
         terms: Sequence[Term],
         precision: torch.dtype = torch.float32,
+        others: Sequence[Backbone] = (),
+        mutual: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
-        self._teacher = (teacher.eval().requires_grad_(False) if teacher else None,)
+        self.partner = teacher if mutual else None
+        self._teachers = tuple(t for t in (teacher, *others) if t is not None)
+        for frozen in self._teachers[1 if mutual else 0 :]:
+            frozen.eval().requires_grad_(False)
         self.terms = tuple(terms)
         self.learned = nn.ModuleDict(
             {t.name: t.loss for t in terms if isinstance(t.loss, nn.Module)}
         )
         self.precision = precision
+        deploying = [t.loss.deployed for t in terms if hasattr(t.loss, "deployed")]
+        self._deployed = (deploying[0](student) if deploying else student,)
 
     @property
     def teacher(self) -> Backbone | None:
-        return self._teacher[0]
+        return self._teachers[0] if self._teachers else None
+
+    @property
+    def teachers(self) -> tuple[Backbone, ...]:
+        """All of them, the first first."""
+        return self._teachers
+
+    @property
+    def deployed(self) -> Backbone:
+        """What is evaluated, counted and exported: the student, or what a term makes of it."""
+        return self._deployed[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values that ``forward`` may return."""
+        own = tuple(term.name for term in self.terms)
+        return own + tuple(f"teacher/{name}" for name in own if self.partner is not None)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and the value of each term that is on: unweighted, detached."""
         on = [term for term in self.terms if term.is_on(batch.epoch)]
-        device, half = batch.image.device.type, self.precision != torch.float32
-        with torch.autocast(device, self.precision, enabled=half):
-            student = self.student(batch.image)
-            teacher = None
-            if self.teacher is not None and any(term.needs_teacher for term in on):
-                with torch.no_grad():
-                    teacher = self.teacher(batch.image)
-        with torch.autocast(device, enabled=False):
-            student, teacher = raised(student), teacher and raised(teacher)
-            values = {term.name: term.loss(student, teacher, batch) for term in on}
+        needs = frozenset[str]().union(*(term.needs for term in on))
+        student, teachers = self.ask(self.student, batch, needs), []
+        if self.partner is not None or any(term.needs_teacher for term in on):
+            asked = self.teachers if "teachers" in needs else self.teachers[:1]
+            teachers = [self.ask(teacher, batch, needs) for teacher in asked]
+        values = self.values(on, student, [t.detached() for t in teachers], batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()
+        if self.partner is not None:
+            turned = self.values(on, teachers[0], [student.detached()], batch)
+            loss = loss + sum(t.weight_at(batch.epoch) * turned[t.name] for t in on)
+            values |= {f"teacher/{name}": value for name, value in turned.items()}
         return loss, {name: value.detach() for name, value in values.items()}
 
+    def ask(self, network: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
+        """One forward pass, or one a view."""
+        learns = network is self.student or network is self.partner
+        images = [batch.image, batch.view] if "views" in needs else [batch.image]
+        device, half = batch.image.device.type, self.precision != torch.float32
+        answer = Answer([], [])
+        with (
+            torch.autocast(device, self.precision, enabled=half),
+            nullcontext() if learns else torch.no_grad(),
+        ):
+            for image in images:
+                output = network(image)
+                answer.plain.append(each(raised, output))
+                if "preactivations" in needs:
+                    answer.before.append(each(raised, network.before_activation(output)))
+        return answer
 
-def raised(output: Output) -> Output:
+    def teach(self, batch: Batch, term: Term) -> Output:
+        """The first teacher's Output alone, as that term is handed it."""
+        return self.ask(self.teachers[0], batch, term.needs).output(term.needs)
+
+    def values(
+        self, on: Sequence[Term], student: Answer, teachers: Sequence[Answer], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Each term's value, without autocast; no gradient goes to ``teachers``."""
+        values = {}
+        with torch.autocast(batch.image.device.type, enabled=False):
+            for term in on:
+                known = tuple(teacher.output(term.needs) for teacher in teachers)
+                teacher = known if "teachers" in term.needs else next(iter(known), None)
+                given = batch_for(batch, term.needs)
+                values[term.name] = term.loss(student.output(term.needs), teacher, given)
+        return values
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network's Outputs for a batch, one a view: as they are, and before the activations."""
+
+    plain: list[Output]
+    before: list[Output]
+    made: dict[frozenset[str], Output] = field(default_factory=dict)
+
+    def output(self, needs: frozenset[str]) -> Output:
+        """What a term with these needs is handed; made once."""
+        if needs not in self.made:
+            outputs = self.before if "preactivations" in needs else self.plain
+            output = stacked(outputs) if "views" in needs else outputs[0]
+            self.made[needs] = gathered(output) if "global_batch" in needs else output
+        return self.made[needs]
+
+    def detached(self) -> Answer:
+        """The same without its graph."""
+        plain, before = (
+            [each(Tensor.detach, output) for output in outputs]
+            for outputs in (self.plain, self.before)
+        )
+        return Answer(plain, before)
+
+
+class OnDemand(list[Tensor]):
+    """Feature maps, each gathered from all processes when it is looked at."""
+
+    def __getitem__(self, i: Any) -> Any:
+        return parallel.gathered(super().__getitem__(i))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+
+def each(change: Callable[[Tensor], Tensor], output: Output) -> Output:
+    """An Output of changed tensors."""
+    features = [change(f) for f in output.features]
+    return Output(change(output.logits), change(output.embedding), features)
+
+
+def raised(x: Tensor) -> Tensor:
     """Half precision becomes float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-    def up(x: Tensor) -> Tensor:
-        return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-    return Output(up(output.logits), up(output.embedding), [up(f) for f in output.features])
+def stacked(outputs: Sequence[Output]) -> Output:
+    """The rows of one Output below those of the other."""
+    logits, embedding, features = zip(*outputs, strict=True)
+    maps = [torch.cat(f) for f in zip(*features, strict=True)]
+    return Output(torch.cat(logits), torch.cat(embedding), maps)
+
+
+def gathered(output: Output) -> Output:
+    """The Output for the images of all processes."""
+    if parallel.world() == 1:
+        return output
+    logits, embedding = parallel.gathered(output.logits), parallel.gathered(output.embedding)
+    return Output(logits, embedding, OnDemand(output.features))
+
+
+def batch_for(batch: Batch, needs: frozenset[str]) -> Batch:
+    """The rows that fit the Outputs for these needs; images stay those of this process."""
+    image, target, item, epoch, view = batch
+    if "views" in needs and view is not None:
+        image, target, item = torch.cat((image, view)), target.repeat(2), item.repeat(2)
+    if "global_batch" in needs:
+        target, item = parallel.gathered(target), parallel.gathered(item)
+    return Batch(image, target, item, epoch, view)
+
+
+def try_out(
+    loss: Callable[..., Tensor],
+    needs: frozenset[str],
+    student: Backbone,
+    teachers: Sequence[Backbone],
+    images: int,
+) -> None:
+    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
+    rows = 2 * images if "views" in needs else images
+
+    def probed(backbone: Backbone) -> Output:
+        if "preactivations" in needs:
+            _ = backbone.taps  # a network may have none to hand out
+        return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
+
+    numbers = torch.arange(rows) % images
+    batch = Batch(
+        torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
+    )
+    outputs = tuple(probed(teacher) for teacher in teachers)
+    handed = outputs if "teachers" in needs else next(iter(outputs), None)
+    with torch.no_grad():
+        value = copy.deepcopy(loss)(probed(student), handed, batch)
+    if not isinstance(value, Tensor) or value.shape != ():
+        raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")

@@ -12,7 +12,7 @@ import torch
 from kdframe import build, parallel
 from kdframe.config import Config
 from kdframe.reports.summary import header
-from kdframe.run import gate, recipe_folder, settle_threads, start
+from kdframe.run import gate, needed, recipe_folder, settle_threads, start
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
@@ -24,26 +24,24 @@ def dry_run(config: Config) -> float:
     Returns:
         The seconds that the run will take, with the recipes that aren't trained yet.
     """
-    device, seconds, teacher_file = start(config), 0.0, ""
-    for key, recipe in config.recipes.items():
-        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
-            continue
+    device, seconds, files = start(config), 0.0, dict[str, str]()
+    for key, recipe in needed(config).items():
         folder = recipe_folder(recipe)
         if (folder / "results.json").exists():
             log.info("%s %s is found in %s", key, recipe.path, folder)
-            if key == "TEACHER.CONFIG":
-                teacher_file = str(folder / "student.safetensors")
+            files[key.removesuffix(".CONFIG")] = str(folder / "student.safetensors")
         else:
             seconds += dry_run(recipe)
     with tempfile.TemporaryDirectory() as temporary:
         data = build.build_data(config, device)
-        student, teacher = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teacher, Path(temporary))
+        student, teachers = build.build_networks(config, data)
+        trainer = build.build_trainer(config, data, student, teachers, Path(temporary))
         for line in header(config, data, trainer):
             log.info(line)
-        if teacher is not None and (teacher_file or config.tree.TEACHER.WEIGHTS):
-            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
-            gate(config, data, trainer)
+        known = {b: t for b, t in teachers.items() if b in files or config.tree[b].WEIGHTS}
+        for branch, teacher in known.items():
+            build.load_weights(config, branch, teacher, files.get(branch, ""), data)
+        gate(config, data, trainer, known)
         settle_threads(trainer)
         seconds += trainer.steps * seconds_a_step(trainer)
     log.info(

@@ -17,7 +17,7 @@ from kdframe.values import ConfigError, hint, shown
 SIZE = 2**20  # bytes of a file
 DEPTH = 8  # files in a chain of bases
 NESTED = 20  # mappings and lists, one in another
-KEY = re.compile(r"[A-Z]\w*(\.[\w/-]+)*")
+KEY = re.compile(r"[A-Z][\w/]*(\.[\w/-]+)*")
 TAG = "tag:yaml.org,2002:"
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kdframe.augmentation import Stream, crop_flip, hashed
+from kdframe.augmentation import Stream, crop_flip, hashed, strong
 from kdframe.datasets import Batch, Dataset
 
 AUGMENT = ("none", "crop_flip", "resized_crop")
@@ -58,6 +58,13 @@ class Loader:
     def __len__(self) -> int:
         return len(self.items)
 
+    def labels(self) -> Tensor:
+        """The class of every image of the split by its number, -1 where it isn't one of these."""
+        known, items = self.stream.dataset.labels(), self.items.cpu()
+        labels = torch.full_like(known, -1)
+        labels[items] = known[items]
+        return labels
+
     def steps(self, batch_size: int) -> int:
         """Steps of an epoch; the remainder is dropped.
 
@@ -69,11 +76,18 @@ class Loader:
         return len(self) // batch_size
 
     def train(
-        self, epoch: int, batch_size: int, first: int = 0, rank: int = 0, world: int = 1
+        self,
+        epoch: int,
+        batch_size: int,
+        first: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        views: bool = False,
     ) -> Iterator[Batch]:
         """An epoch's batches from step ``first`` on, shuffled and augmented.
 
         ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
+        With ``views``, ``view`` is a stronger augmentation of the augmented images.
 
         Raises:
             ValueError: a batch that is too large, or can't be cut into equal parts.
@@ -87,7 +101,8 @@ class Loader:
         for step, (image, target, item) in enumerate(self.raw(parts, epoch), first):
             if self.augment == "crop_flip":
                 image = crop_flip(image, self.seed, epoch, item)
-            yield Batch(self.normalised(image), target, item, epoch + step / steps)
+            view = self.normalised(strong(image, self.seed, epoch, item)) if views else None
+            yield Batch(self.normalised(image), target, item, epoch + step / steps, view)
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
-from kdframe.schema import BRANCHES, ENTRIES, known_keys
+from kdframe.schema import BRANCHES, ENTRIES, branch_of, known_keys, teachers_of
 from kdframe.values import ConfigError, Key, kind_of, shown, take, unknown
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class Place(NamedTuple):
     part: str
 
 
-def grow(draft: Draft, teacher: Config | None) -> tuple[dict[str, Any], dict[str, str]]:
+def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], dict[str, str]]:
     """The tree with the options of every part that it names.
 
     Args:
         draft: what pass 1 made of the config.
-        teacher: the recipe that TEACHER.CONFIG names.
+        recipes: the configs that it names, by key; a teacher's options come from its own.
 
     Returns:
         The tree; and the settings that fell away with the part they were for, each with why.
@@ -41,10 +41,11 @@ def grow(draft: Draft, teacher: Config | None) -> tuple[dict[str, Any], dict[str
     tree = {key: value for key, value in draft.tree.items() if key not in ENTRIES}
     tree |= {branch: dict(draft.tree[branch]) for branch in ENTRIES}
     keys = {place.at: keys_of(draft, place) for place in places(draft.tree)}
-    if teacher is not None:
-        keys["TEACHER"] = {
-            name: key._replace(default=teacher.tree["STUDENT"][name])
-            for name, key in keys["TEACHER"].items()
+    trained = {at: recipes[f"{at}.CONFIG"] for at in keys if f"{at}.CONFIG" in recipes}
+    for at, recipe in trained.items():
+        keys[at] = {
+            name: key._replace(default=recipe.tree["STUDENT"][name])
+            for name, key in keys[at].items()
         }
     known, dropped = known_keys(keys), {}
     for at, joined in keys.items():
@@ -52,8 +53,8 @@ def grow(draft: Draft, teacher: Config | None) -> tuple[dict[str, Any], dict[str
         inside, last = (tree[branch], entry) if entry else (tree, branch)
         inside[last], gone = filled(draft, at, inside[last], joined, known)
         dropped.update(gone)
-    if teacher is not None:
-        refuse_other_teacher(draft, tree["TEACHER"], keys["TEACHER"], teacher)
+    for at, recipe in trained.items():
+        refuse_other_teacher(draft, at, tree[at], keys[at], recipe)
     return tree, dropped
 
 
@@ -72,8 +73,9 @@ def import_modules(draft: Draft) -> None:
 def places(tree: Any) -> Iterator[Place]:
     """Every place that a part is named for."""
     yield Place("STUDENT", BACKBONES, tree["STUDENT"]["NAME"])
-    if tree["TEACHER"]["NAME"]:
-        yield Place("TEACHER", BACKBONES, tree["TEACHER"]["NAME"])
+    for teacher in teachers_of(tree):
+        if tree[teacher]["NAME"]:
+            yield Place(teacher, BACKBONES, tree[teacher]["NAME"])
     yield Place("DATASET", DATASETS, tree["DATASET"]["NAME"])
     for branch, registry in zip(ENTRIES, (DISTILLERS, HOOKS), strict=True):
         for entry, given in tree[branch].items():
@@ -97,7 +99,7 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
     for option, default in options.items():
         name = option.upper()
         held = Key(default, kind_of(hints.get(option), default))
-        if name in BRANCHES[branch]:
+        if name in BRANCHES[branch_of(at)]:
             raise draft.error(at, f"{part} has an option that is kdframe's own key: {name}.")
         keys[name] = held._replace(default=take(draft.source(at), f"{at}.{name}", default, held))
     return keys
@@ -107,7 +109,7 @@ def filled(
     draft: Draft, at: str, given: Mapping[str, Any], keys: Mapping[str, Key], known: list[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """A branch with every option of its part; and what was set for a part named there before."""
-    own = {key: given[key] for key in BRANCHES[at.partition(".")[0]]}
+    own = {key: given[key] for key in BRANCHES[branch_of(at)]}
     branch, dropped = {**own, **{name: key.default for name, key in keys.items()}}, {}
     sources = [layer.source for layer in draft.layers]
     for key, value in given.items():
@@ -133,12 +135,12 @@ def renamed(draft: Draft, at: str) -> int:
 
 
 def refuse_other_teacher(
-    draft: Draft, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
+    draft: Draft, at: str, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
 ) -> None:
     """A teacher that a recipe trains has the recipe's options."""
     for name, key in keys.items():
         if branch[name] != key.default:
             raise draft.error(
-                f"TEACHER.{name}",
+                f"{at}.{name}",
                 f"{shown(branch[name])} here, and {recipe.path} has {shown(key.default)}.",
             )

@@ -2,7 +2,7 @@
 
 import os
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -62,6 +62,30 @@ def summed(x: Tensor) -> Tensor:
     return x
 
 
+class Gather(torch.autograd.Function):
+    """Rows of all processes; each process's gradient counts for the rows' own process."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world())]
+        dist.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return summed(gradient).chunk(world())[rank()]
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The rows of ``x`` of all processes, in their order, on each of them; differentiable.
+
+    With a loss of the gathered rows on every process and DistributedDataParallel's mean over
+    processes, a gradient is that of the loss of the whole batch.
+    """
+    rows: Tensor = Gather.apply(x.contiguous()) if world() > 1 else x
+    return rows
+
+
 def largest(x: int) -> int:
     """The largest ``x`` of all processes, without waiting for an accelerator."""
     if world() > 1:
@@ -69,6 +93,13 @@ def largest(x: int) -> int:
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
     return x
+
+
+def like_first(module: torch.nn.Module) -> None:
+    """Gives a module process 0's parameters and buffers."""
+    if world() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), 0)
 
 
 def from_first(x: T) -> T:

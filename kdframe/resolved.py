@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from kdframe.schema import PATHS, WEIGHTS
+from kdframe.schema import WEIGHTS, branch_of, is_path, teachers_of
 from kdframe.values import ConfigError
 
 RECIPES = "_RECIPES_"  # in a dump, what recipes took from a command line: part of what they are
@@ -26,7 +26,7 @@ class Config:
         path: the file as given.
         sources: of every key that was set, the file as given or reached, or "command line".
         warnings: the settings without effect, a sentence each.
-        recipes: the configs behind TEACHER.CONFIG and BASELINE, by that key.
+        recipes: the configs behind a teacher's CONFIG and BASELINE, by that key.
         shared: what the recipes took from a command line.
     """
 
@@ -57,8 +57,9 @@ class Config:
         """
         counted = dict(counting(plain(self.tree)))
         counted |= {key: recipe.digest() for key, recipe in self.recipes.items()}
-        for branch, words in WEIGHTS.items():
-            if (file := self.tree[branch].WEIGHTS) not in ("", *words):
+        for branch in ("STUDENT", *teachers_of(self.tree)):
+            file, words = self.tree[branch].WEIGHTS, WEIGHTS[branch_of(branch)]
+            if file not in ("", *words):
                 content = Path(file).read_bytes()
                 counted[f"{branch}.WEIGHTS"] = hashlib.sha256(content).hexdigest()
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
@@ -69,8 +70,8 @@ class Config:
         Files are told apart by their names here; only ``digest`` looks into them.
         """
         old, new = dict(counting(other)), dict(counting(self.plain()))
-        for key in PATHS:
-            old[key], new[key] = Path(old.get(key, "")).name, Path(new[key]).name
+        for tree in (old, new):
+            tree |= {key: Path(file).name for key, file in tree.items() if is_path(key) and file}
         keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
         return [(key, old.get(key), new.get(key)) for key in keys]
 

@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,21 @@ def train(
                 tell(finished, folder)
             return finished
         data = build.build_data(config, device)  # all that can be wrong, before hours of recipes
-        student, teacher = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teacher, folder, asked)
+        student, teachers = build.build_networks(config, data)
+        trainer = build.build_trainer(config, data, student, teachers, folder, asked)
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
             checkpoint.write_text(folder / "config.yaml", config.dump())
         if latest:
             place.link()
-        teacher_file, baseline = recipes(config, asked)
+        files, baseline = recipes(config, asked)
         settle_threads(trainer)
         for line in header(config, data, trainer):
             log.info(line)
-        if teacher is not None:
-            build.load_weights(config, "TEACHER", teacher, teacher_file, data)
-            gate(config, data, trainer)
+        for branch, teacher in teachers.items():
+            build.load_weights(config, branch, teacher, files.get(branch, ""), data)
+        gate(config, data, trainer, teachers)
         if resume:
             go_on(trainer, folder, begun)
         results = finish(trainer, data, baseline)
@@ -115,21 +115,28 @@ def settle_threads(trainer: Trainer) -> None:
         torch.set_num_threads(1 if work < SMALL else THREADS)
 
 
-def recipes(config: Config, asked: Callable[[], int]) -> tuple[str, Results | None]:
-    """A recipe's file of weights, and the results of BASELINE; trains what isn't there yet."""
-    teacher_file, baseline = "", None
-    for key, recipe in config.recipes.items():
-        if key == "TEACHER.CONFIG" and config.tree.TEACHER.WEIGHTS:
-            continue
+def recipes(config: Config, asked: Callable[[], int]) -> tuple[dict[str, str], Results | None]:
+    """Files of weights by the teacher's branch, and the results of BASELINE; trains what is new."""
+    files, baseline = {}, None
+    for key, recipe in needed(config).items():
         folder = recipe_folder(recipe)
         how = "was" if (folder / "results.json").exists() else "is first"
         log.info("%s: %s %s trained in %s", key, recipe.path, how, folder)
         results = train(recipe, folder, resume=True, wait=True, asked=asked)
-        if key == "TEACHER.CONFIG":
-            teacher_file = str(folder / "student.safetensors")
-        else:
+        if key == "BASELINE":
             baseline = results
-    return teacher_file, baseline
+        else:
+            files[key.removesuffix(".CONFIG")] = str(folder / "student.safetensors")
+    return files, baseline
+
+
+def needed(config: Config) -> dict[str, Config]:
+    """The recipes by their key, but of teachers whose WEIGHTS are there already."""
+    return {
+        key: recipe
+        for key, recipe in config.recipes.items()
+        if key == "BASELINE" or not config.tree[key.removesuffix(".CONFIG")].WEIGHTS
+    }
 
 
 def recipe_folder(recipe: Config) -> Path:
@@ -139,25 +146,30 @@ def recipe_folder(recipe: Config) -> Path:
     return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
 
 
-def gate(config: Config, data: Data, trainer: Trainer) -> None:
-    """Measures the teacher before it teaches.
+def gate(config: Config, data: Data, trainer: Trainer, teachers: Mapping[str, Backbone]) -> None:
+    """Measures every teacher, by its branch, before it teaches.
 
     Raises:
-        ConfigError: it isn't above chance, and nobody said ``WEIGHTS: random``.
+        ConfigError: it isn't above chance, and nobody said ``WEIGHTS: random`` or ``TRAIN``.
     """
+    if not teachers:
+        return
     loader, where = (data.val, "validation") if data.val else (data.train, "training")
-    assert loader is not None and trainer.model.teacher is not None
     batches = loader.all(trainer.batch_size, parallel.rank(), parallel.world())
-    networks = {"teacher": trainer.model.teacher}
-    found = evaluate(networks, batches, trainer.device, trainer.plan.precision)["teacher"]
-    log.info("teacher  %.2f %% of %d %s images", found["top1"], found["images"], where)
-    least = chance(len(data.about["classes"]), int(found["images"]))
-    if found["top1"] <= least and config.tree.TEACHER.WEIGHTS != "random":
-        raise config.error(
-            "TEACHER",
-            f"it names {found['top1']:.2f} % of the {where} images rightly, and chance reaches "
-            f"{least:.2f} %. Are its weights this dataset's? WEIGHTS: random says it on purpose.",
+    measured = evaluate(teachers, batches, trainer.device, trainer.plan.precision)
+    for branch, found in measured.items():
+        log.info(
+            "%s  %.2f %% of %d %s images", branch.lower(), found["top1"], found["images"], where
         )
+        least = chance(len(data.about["classes"]), int(found["images"]))
+        said = config.tree[branch].WEIGHTS == "random" or config.tree[branch].TRAIN
+        if found["top1"] <= least and not said:
+            raise config.error(
+                branch,
+                f"it names {found['top1']:.2f} % of the {where} images rightly, and chance reaches "
+                f"{least:.2f} %. Are its weights this dataset's? WEIGHTS: random says it on "
+                "purpose.",
+            )
 
 
 def refuse_other_config(config: Config, folder: Path) -> None:
@@ -189,17 +201,20 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
 
 def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
     """Trains to the end, saves the student, and reads the test split once."""
-    teacher = trainer.model.teacher
-    before = checkpoint.digest(teacher.state_dict()) if teacher else ""
+    model = trainer.model
+    frozen = [teacher for teacher in model.teachers if teacher is not model.partner]
+    before = [checkpoint.digest(teacher.state_dict()) for teacher in frozen]
     trainer.train()
-    if teacher and checkpoint.digest(teacher.state_dict()) != before:
-        raise RuntimeError("the teacher changed during training")
-    trainer.save_weights("student.safetensors")
+    if [checkpoint.digest(teacher.state_dict()) for teacher in frozen] != before:
+        raise RuntimeError("a teacher changed during training")
+    trainer.save_weights("student.safetensors", trainer.deployed)
+    if model.partner is not None:
+        trainer.save_weights("teacher.safetensors", model.partner)
     networks = {"test": trainer.deployed}
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
-    if teacher:
-        networks["teacher"] = teacher
+    for number, teacher in enumerate(model.teachers):
+        networks[f"teacher/{number + 1}" if number else "teacher"] = teacher
     found = measure(trainer, networks, data)
     results: Results = {
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
@@ -240,7 +255,7 @@ def eval_only(config: Config, folder: Path) -> Results:
     """
     device = start(config)
     data = build.build_data(config, device)
-    student = build.build_backbone(config, "STUDENT", len(data.about["classes"]), data.image)
+    student = build.build_deployed(config, len(data.about["classes"]), data.image)
     file = config.tree.STUDENT.WEIGHTS
     if not file and (folder / "student.safetensors").exists():
         file = str(folder / "student.safetensors")
@@ -251,7 +266,7 @@ def eval_only(config: Config, folder: Path) -> Results:
         if state is None:
             raise checkpoint.NoCheckpoint(f"{folder}: there is no student and no checkpoint.")
         file = f"{folder} at step {state['step']}"
-        student.network.load_state_dict(state["averaged"] or state["student"])
+        student.network.load_state_dict(state["deployed"])
     batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
     precision = build.PRECISIONS[config.tree.SOLVER.PRECISION]
     found = evaluate({"test": student.to(device)}, batches, device, precision)

@@ -38,7 +38,12 @@ BRANCHES: dict[str, dict[str, Key]] = {
         "BASELINE": Key("", str),
     },
     "STUDENT": {"NAME": Key("", str), "WEIGHTS": Key("", str)},
-    "TEACHER": {"NAME": Key("", str), "WEIGHTS": Key("", str), "CONFIG": Key("", str)},
+    "TEACHER": {  # and TEACHER/2, TEACHER/...: more of them
+        "NAME": Key("", str),
+        "WEIGHTS": Key("", str),
+        "CONFIG": Key("", str),
+        "TRAIN": Key(False, bool),
+    },
     "DATASET": {
         "NAME": Key("", str),
         "VAL": Key(0.1, float, *HELD_OUT),
@@ -76,11 +81,26 @@ BRANCHES: dict[str, dict[str, Key]] = {
 }
 ENTRIES = ("LOSS", "HOOKS")  # one mapping a part, and null for none
 CLOSED = ("SOLVER", "CHECKPOINT")  # no part's options join
-PATHS = ("TEACHER.CONFIG", "BASELINE")  # relative to the file that names them
 WEIGHTS = {"STUDENT": ("pretrained",), "TEACHER": ("pretrained", "random")}  # or a file
 HOOKS = ("progress", "metrics", "tensorboard", "complexity", "curves")
 
 MOMENTUM = ("sgd", "momentum", "nesterov", "lars", "larc", "rmsprop", "muon", "madgrad", "kron")
+
+
+def branch_of(name: str) -> str:
+    """The branch whose keys a dotted name's are: TEACHER for TEACHER/2.WEIGHTS."""
+    top = name.partition(".")[0]
+    return "TEACHER" if top.startswith("TEACHER/") else top
+
+
+def is_path(name: str) -> bool:
+    """Whether a key names another config, relative to the file that the key stands in."""
+    return name == "BASELINE" or (branch_of(name) == "TEACHER" and name.endswith(".CONFIG"))
+
+
+def teachers_of(tree: Mapping[str, Any]) -> list[str]:
+    """The branches of all teachers, TEACHER first."""
+    return ["TEACHER", *sorted(name for name in tree if name.startswith("TEACHER/"))]
 
 
 def defaults() -> dict[str, Any]:
@@ -103,7 +123,7 @@ def checked(layer: Layer, known: list[str]) -> Layer:
     for name, value in layer.data.items():
         if name in BRANCHES[""]:
             data[name] = own_value(layer, name, value, BRANCHES[""][name])
-        elif name not in BRANCHES:
+        elif branch_of(name) not in BRANCHES:
             raise unknown(layer.source, name, known)
         elif name in ENTRIES and isinstance(value, dict):
             data[name] = {
@@ -117,7 +137,7 @@ def checked(layer: Layer, known: list[str]) -> Layer:
 
 def branch(layer: Layer, at: str, given: Any, known: list[str]) -> dict[str, Any]:
     """One branch, or one entry of LOSS or HOOKS, checked."""
-    top, _, entry = at.partition(".")
+    top, entry = branch_of(at), at.partition(".")[2]
     if not isinstance(given, dict):
         also = ", or null to drop it" if entry else ""
         raise ConfigError(f"{layer.source}: {at} takes a mapping{also}, not {shown(given)}.")
@@ -135,7 +155,7 @@ def branch(layer: Layer, at: str, given: Any, known: list[str]) -> dict[str, Any
 def own_value(layer: Layer, name: str, value: Any, key: Key) -> Any:
     """The value of one of kdframe's own keys; a path as it is reached from the working folder."""
     value = take(layer.source, name, value, key)
-    return str(layer.folder / value) if name in PATHS and value else value
+    return str(layer.folder / value) if is_path(name) and value else value
 
 
 def written(layers: Iterable[Layer]) -> dict[str, list[str]]:
@@ -143,7 +163,7 @@ def written(layers: Iterable[Layer]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for layer in layers:
         for name, value in layer.data.items():
-            if isinstance(value, dict) and name in BRANCHES and name not in CLOSED:
+            if isinstance(value, dict) and branch_of(name) in BRANCHES and name not in CLOSED:
                 places = value if name in ENTRIES else {"": value}
                 for entry, given in places.items():
                     keys = given if isinstance(given, dict) else {}
@@ -159,7 +179,7 @@ def known_keys(options: Mapping[str, Iterable[str]]) -> list[str]:
         *(
             f"{at}.{key}".strip(".")
             for at, joined in places.items()
-            for key in ("", *BRANCHES[at.partition(".")[0]], *joined)
+            for key in ("", *BRANCHES[branch_of(at)], *joined)
         ),
     ]
 
@@ -172,6 +192,9 @@ def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
         branch, key = name.split(".")
         if not tree[branch][key]:
             yield name, "nothing is named here, and there is no default."
+    for name in teachers_of(tree)[1:]:
+        if tree[name]["TRAIN"]:
+            yield f"{name}.TRAIN", "only TEACHER can learn with the student."
     if not tree["LOSS"]:
         yield "LOSS", "it has no term; a run needs one, as in LOSS: {cross_entropy: {}}."
     elif not terms:

@@ -1,12 +1,12 @@
 """The loop."""
 
-import hashlib
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +16,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdframe import checkpoint, parallel
-from kdframe.backbones import Backbone
+from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillation import Distillation
+from kdframe.distillation import Distillation, Term
 from kdframe.evaluation import evaluate
 from kdframe.hooks import Hook
 from kdframe.loading import Loader
+from kdframe.plan import Diverged, Plan, Stopped, seed_of
 
 log = logging.getLogger("kdframe")
 
 CHECK_EVERY = 50  # steps between looks at the loss where a look waits for the device
-
-
-class Diverged(RuntimeError):
-    """A loss or a weight is no longer finite."""
-
-    exit_code = 3
-
-
-class Stopped(RuntimeError):
-    """A signal asked the run to stop, and its checkpoint is written."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}; --resume goes on from here")
-        self.exit_code = 128 + signal
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The numbers of a training.
-
-    ``batch_size`` is images per optimizer step, over all processes and all ``accumulate`` parts.
-    """
-
-    epochs: int
-    batch_size: int
-    schedule: Callable[[float], float]  # the learning rate at a fraction of the training, 0..1
-    seed: int = 0
-    accumulate: int = 1
-    clip_grad: float = 0.0  # 0: none
-    ema: float = 0.0  # the decay of the averaged weights; 0: none
-    precision: torch.dtype = torch.float32
-    checkpoint_minutes: float = 10.0  # 0: after every epoch
-    checkpoint_keep: int = 2
-    config: str = ""  # the digest of the config, kept in checkpoints
-    about: dict[str, Any] | None = None  # what a file of weights says about itself
 
 
 class Trainer:
@@ -89,7 +55,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=plan.precision == torch.float16
         )
-        self.averaged = ModelEmaV3(model.student, decay=plan.ema) if plan.ema else None
         self.parallel: nn.Module = model
         if parallel.world() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
@@ -112,10 +77,15 @@ class Trainer:
         """Whole epochs that are trained and evaluated."""
         return len(self.history)
 
+    @cached_property
+    def averaged(self) -> ModelEmaV3 | None:
+        """The average of the deployed network; made at the first look, when its weights stand."""
+        return ModelEmaV3(self.model.deployed, decay=self.plan.ema) if self.plan.ema else None
+
     @property
     def deployed(self) -> Backbone:
-        """The network that is evaluated and saved: the student, or its average."""
-        return self.averaged.module if self.averaged else self.model.student
+        """The network that is evaluated and saved: what the student becomes, or its average."""
+        return self.averaged.module if self.averaged else self.model.deployed
 
     def train(self) -> None:
         """Runs the steps that are left.
@@ -125,6 +95,8 @@ class Trainer:
             Stopped: by a signal, after a checkpoint.
         """
         started = time.monotonic() - self.seconds
+        if self.step == 0:
+            self.prepare()
         self.call("before_train")
         while True:
             self.seconds = time.monotonic() - started
@@ -136,11 +108,30 @@ class Trainer:
                 break
         self.call("after_train")
 
+    def prepare(self) -> None:
+        """Lets terms learn what they need before the first step, e.g. from the teacher alone."""
+        for term in self.model.terms:
+            loss: Any = term.loss
+            if hasattr(loss, "prepare"):
+                log.info("%s prepares itself", term.name)
+                torch.manual_seed(seed_of(self.plan.seed, "prepare", term.name))
+                loss.prepare(functools.partial(self.lessons, term))
+                parallel.like_first(loss)
+
+    def lessons(self, term: Term, epoch: int) -> Iterator[tuple[Output, Batch]]:
+        """An epoch's batches with the teacher's Outputs, the same on every process."""
+        for batch in self.train_loader.train(epoch, self.batch_size, views="views" in term.needs):
+            if (signal := parallel.largest(self.asked())) in STOPPING:
+                raise Stopped(signal)  # nothing to save: this begins anew
+            yield self.model.teach(batch, term), batch
+
     def train_epoch(self, started: float) -> None:
         self.model.train()
         first = self.step % self.steps_per_epoch
+        on = [term for term in self.model.terms if term.was_on(self.epoch)]
+        views = any("views" in term.needs for term in on)
         for batch in self.train_loader.train(
-            self.epoch, self.batch_size, first, parallel.rank(), parallel.world()
+            self.epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
         ):
             self.train_step(batch)
             self.step += 1
@@ -157,7 +148,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         total: dict[str, Tensor] = {}
-        parts = list(split(batch, self.plan.accumulate))
+        parts = list(batch.parts(self.plan.accumulate))
         for part in parts:
             with self.unsynced() if part is not parts[-1] else nullcontext():
                 loss, terms = self.parallel(part)
@@ -172,7 +163,7 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged:
-            self.averaged.update(self.model.student, step=self.step)
+            self.averaged.update(self.model.deployed, step=self.step)
 
     def note(self, values: dict[str, Tensor]) -> None:
         """Keeps a step's values on the device, and looks at them when that costs nothing."""
@@ -202,22 +193,28 @@ class Trainer:
             self.save()
         sums = {name: value.item() for name, value in self.sums.items()}
         steps = sums.pop("steps")
-        on = {term.name for term in self.model.terms if term.was_on(self.epoch)} | {"loss"}
+        on = {term.name for term in self.model.terms if term.was_on(self.epoch)}
+        on |= {"loss", *(f"teacher/{name}" for name in on)}
         self.metrics = {f"train/{name}": sums[name] / steps for name in sums if name in on}
         if self.val_loader is not None:
-            val = self.evaluate(self.val_loader)
-            self.metrics |= {f"val/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}
-            if val["top1"] > self.best:
+            found = self.evaluate(self.val_loader)
+            for who, val in found.items():
+                at = "val" if who == "student" else f"val/{who}"
+                self.metrics |= {f"{at}/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}
+            if (val := found["student"])["top1"] > self.best:
                 self.best = val["top1"]
-                self.save_weights("student_best.safetensors")
+                self.save_weights("student_best.safetensors", self.deployed)
         self.sums = self.no_sums()
         self.history.append({"epoch": self.epoch + 1, **self.metrics})
         self.call("after_epoch")
 
-    def evaluate(self, loader: Loader) -> dict[str, float]:
+    def evaluate(self, loader: Loader) -> dict[str, dict[str, float]]:
+        """Of the student, and of a teacher that learns with it."""
         batches = loader.all(self.batch_size, parallel.rank(), parallel.world())
         networks = {"student": self.deployed}
-        return evaluate(networks, batches, self.device, self.plan.precision)["student"]
+        if self.model.partner is not None:
+            networks["teacher"] = self.model.partner
+        return evaluate(networks, batches, self.device, self.plan.precision)
 
     def answer_signals(self) -> None:
         """After a step: SIGUSR1 saves and goes on, SIGTERM and SIGINT save and stop."""
@@ -235,7 +232,7 @@ class Trainer:
         """Writes a checkpoint, unless this step's is written or a weight isn't finite."""
         self.check_finite()
         state = self.state()
-        weights = {**state["student"], **state["learned"]}
+        weights = {**state["student"], **state["learned"], **state["partner"]}
         if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
             raise Diverged(f"diverged by step {self.step}: a weight isn't finite.")
         if parallel.rank() == 0 and self.saved_step != self.step:
@@ -248,9 +245,9 @@ class Trainer:
             )
         self.saved_at, self.saved_step = time.monotonic(), self.step
 
-    def save_weights(self, name: str) -> None:
+    def save_weights(self, name: str, backbone: Backbone) -> None:
         if parallel.rank() == 0:
-            weights = self.deployed.network.state_dict()
+            weights = backbone.network.state_dict()
             checkpoint.save_weights(self.output_dir / name, weights, self.plan.about or {})
 
     def state(self) -> dict[str, Any]:
@@ -259,7 +256,8 @@ class Trainer:
             "step": self.step,
             "student": self.model.student.network.state_dict(),
             "learned": self.model.learned.state_dict(),
-            "averaged": self.averaged.module.network.state_dict() if self.averaged else {},
+            "deployed": self.deployed.network.state_dict(),
+            "partner": self.model.partner.network.state_dict() if self.model.partner else {},
             "optimizer": checkpoint.by_name(self.model, self.optimizer),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
@@ -274,7 +272,9 @@ class Trainer:
         self.model.student.network.load_state_dict(state["student"])
         self.model.learned.load_state_dict(state["learned"])
         if self.averaged:
-            self.averaged.module.network.load_state_dict(state["averaged"])
+            self.averaged.module.network.load_state_dict(state["deployed"])
+        if self.model.partner:
+            self.model.partner.network.load_state_dict(state["partner"])
         checkpoint.load_by_name(self.model, self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
@@ -282,7 +282,7 @@ class Trainer:
         self.seconds = state["seconds"]
 
     def no_sums(self) -> dict[str, Tensor]:
-        names = ("steps", "loss", *(term.name for term in self.model.terms))
+        names = ("steps", "loss", *self.model.names)
         return {name: torch.zeros((), device=self.device) for name in names}
 
     def call(self, moment: str) -> None:
@@ -298,16 +298,3 @@ class Trainer:
 
 
 STOPPING = (2, 15)  # SIGINT, SIGTERM
-
-
-def seed_of(*numbers: int | str) -> int:
-    """A seed that is a hash of what it is for, e.g. (seed, step, process)."""
-    text = "/".join(map(str, numbers)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
-
-
-def split(batch: Batch, parts: int) -> Iterator[Batch]:
-    """A batch in equal parts, in its order."""
-    columns = (batch.image, batch.target, batch.item)
-    for image, target, item in zip(*(c.chunk(parts) for c in columns), strict=True):
-        yield Batch(image, target, item, batch.epoch)

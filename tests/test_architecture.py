@@ -25,6 +25,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "parallel": set(),
     "checkpoint": set(),
     "solver": set(),
+    "plan": set(),
     "signals": set(),
     # the config, from plain values up
     "layers": {"values"},
@@ -43,16 +44,16 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
-    "distillation": {"backbones", "datasets"},
+    "distillation": {"parallel", "backbones", "datasets"},
     "evaluation": {"parallel", "backbones", "datasets"},
     "trainer": {
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
-        "loading",
+        "loading", "plan",
     },
     # the only readers of a config
     "build": {
         "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
-        "loading", "registry", "solver", "trainer",
+        "loading", "plan", "registry", "schema", "solver", "trainer",
     },
     "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
     "run": {

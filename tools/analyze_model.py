@@ -33,16 +33,15 @@ def main() -> None:
 
     device = run.start(config)
     dataset = build.build_dataset(config, "test")
-    networks = {
-        name: build.build_backbone(config, name.upper(), len(dataset.classes), (3, *dataset.size))
-        for name in ("student", "teacher")
-        if config.tree[name.upper()].NAME
-    }
+    sizes = len(dataset.classes), (3, *dataset.size)
+    networks = {"student": build.build_deployed(config, *sizes)}
+    if config.tree.TEACHER.NAME:
+        networks["teacher"] = build.build_backbone(config, "TEACHER", *sizes)
     counts = {name: complexity.complexity(network) for name, network in networks.items()}
     print(complexity.as_markdown(counts))
-    sizes = (1, min(config.tree.SOLVER.BATCH_SIZE, 128))
+    batches = (1, min(config.tree.SOLVER.BATCH_SIZE, 128))
     times = {
-        name: {size: latency.seconds(network, size, device) for size in sizes}
+        name: {size: latency.seconds(network, size, device) for size in batches}
         for name, network in networks.items()
     }
     print(latency.as_markdown(times, device), end="")

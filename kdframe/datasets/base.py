@@ -1,8 +1,9 @@
 """The contract of datasets: uint8 images with a class, and what a batch of them is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import torch
 import torch.utils.data
 from torch import Tensor
 
@@ -14,6 +15,14 @@ class Batch(NamedTuple):
     target: Tensor  # (B,), the class of each
     item: Tensor  # (B,), the number of each in its split
     epoch: float  # with its fraction: 2.5 is the middle of the third
+    view: Tensor | None = None  # (B, 3, H, W), augmented more strongly; only if a term needs views
+
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Equal parts, in its order."""
+        columns = [c.chunk(count) for c in (self.image, self.target, self.item)]
+        views = self.view.chunk(count) if self.view is not None else [None] * count
+        for image, target, item, view in zip(*columns, views, strict=True):
+            yield Batch(image, target, item, self.epoch, view)
 
 
 class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -39,6 +48,11 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def tensors(self) -> tuple[Tensor, Tensor] | None:
         """All images (N, 3, H, W) uint8 and targets (N,) int64, where that fits in memory."""
         return None
+
+    def labels(self) -> Tensor:
+        """The class of every image (N,) int64; reads them all unless a set knows better."""
+        held = self.tensors()
+        return held[1] if held else torch.tensor([self[i][1] for i in range(len(self))])
 
 
 class InMemory(Dataset):

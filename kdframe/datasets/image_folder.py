@@ -76,6 +76,9 @@ class ImageFolder(Dataset):
             )
         return image, target
 
+    def labels(self) -> Tensor:
+        return torch.tensor([target for _, target in self.files])
+
     def tensors(self) -> tuple[Tensor, Tensor] | None:
         return None if self.stream else self.in_memory
 

@@ -22,7 +22,7 @@ class WriteComplexity(Hook):
         self.output_dir = output_dir
 
     def before_train(self, trainer: Trainer) -> None:
-        counts = {"student": complexity(trainer.model.student)}
+        counts = {"student": complexity(trainer.model.deployed)}
         if trainer.model.teacher is not None:
             counts["teacher"] = complexity(trainer.model.teacher)
         text = json.dumps(as_dict(counts), indent=2) + "\n"

@@ -32,10 +32,11 @@ def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
     layout = ", channels_last" if tree.SOLVER.CHANNELS_LAST else ""
     compiled = ", compiled" if tree.SOLVER.COMPILE else ""
     yield f"kdframe  {__version__}: {config.path} on {on}{layout}{compiled}, seed {tree.SEED}"
-    networks = {"student": (tree.STUDENT.NAME, trainer.model.student)}
-    if trainer.model.teacher is not None:
-        networks["teacher"] = (tree.TEACHER.NAME, trainer.model.teacher)
-    for who, (name, network) in networks.items():
+    networks = [("student", tree.STUDENT.NAME, trainer.model.deployed)]
+    branches = [name for name in tree if name.startswith("TEACHER")]
+    for branch, network in zip(branches, trainer.model.teachers, strict=False):
+        networks.append((branch.lower(), tree[branch].NAME, network))
+    for who, name, network in networks:
         cost = complexity(network)
         yield (
             f"{who}  {name}: {cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"

@@ -36,7 +36,8 @@ class StubTrainer:
         self.step, self.images, self.lr = 0, 0, 0.0
         self.loss, self.terms = torch.zeros(()), {}
         self.metrics, self.history = {}, []
-        self.model = SimpleNamespace(student=backbone(4), teacher=backbone(8))
+        student = backbone(4)
+        self.model = SimpleNamespace(student=student, deployed=student, teacher=backbone(8))
 
     @property
     def epoch(self) -> int:
