@@ -1,5 +1,8 @@
 """The sum of the terms, their weights over time, and the teacher's place outside."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from torch import nn
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation, Term
+from kdframe.registry import BACKBONES
 
 
 def backbone() -> Backbone:
@@ -119,3 +123,94 @@ def test_float64_stays() -> None:
     model.teacher.double()
     b = batch()
     assert model(b._replace(image=b.image.double()))[0].dtype == torch.float64
+
+
+def test_a_term_gets_what_it_needs_and_others_do_not() -> None:
+    seen = {}
+
+    def look(name):
+        def loss(student, teacher, batch):
+            seen[name] = (student, teacher, batch)
+            return student.logits.square().mean()
+
+        return loss
+
+    terms = [
+        Term("plain", look("plain")),
+        Term("views", look("views"), needs=frozenset({"views"})),
+        Term("teachers", look("teachers"), needs=frozenset({"teachers"})),
+        Term("before", look("before"), needs=frozenset({"preactivations"})),
+    ]
+    student, teacher, other = (BACKBONES["cifar_resnet"](5, depth=8, width=2) for _ in range(3))
+    model = Distillation(student, teacher, terms, others=[other]).eval()
+    given = batch()._replace(image=torch.randn(6, 3, 8, 8), view=torch.randn(6, 3, 8, 8))
+    for network in (student, teacher, other):
+        assert network.taps
+    model(given)
+    weak, strong = student(given.image), student(given.view)
+    assert torch.equal(seen["plain"][0].logits, weak.logits)
+    assert seen["plain"][2] is not None and len(seen["plain"][2].target) == 6
+    assert torch.equal(seen["views"][0].logits, torch.cat((weak.logits, strong.logits)))
+    assert torch.equal(seen["views"][1].features[1][6:], teacher(given.view).features[1])
+    assert torch.equal(seen["views"][2].target, given.target.repeat(2))
+    assert torch.equal(seen["views"][2].image, torch.cat((given.image, given.view)))
+    first, second = seen["teachers"][1]
+    assert torch.equal(first.logits, teacher(given.image).logits)
+    assert torch.equal(second.logits, other(given.image).logits)
+    assert torch.equal(seen["before"][0].features[-1].relu(), weak.features[-1])
+    assert (seen["before"][1].features[-1] < 0).any()
+
+
+def test_other_teachers_are_asked_only_by_a_term_that_needs_them() -> None:
+    def never(*_):
+        raise AssertionError
+
+    other = backbone()
+    other.register_forward_hook(never)
+    model = Distillation(backbone(), backbone(), [Term("b", two)], others=[other])
+    model(batch())
+    assert not any(p.requires_grad for p in other.parameters())
+
+
+def test_two_that_teach_each_other_each_have_the_loss_with_the_other_held_still() -> None:
+    student, partner = backbone(), backbone()
+    terms = [Term("a", one, 0.5, needs_teacher=False), Term("b", two, 2.0)]
+    model = Distillation(student, partner, terms, mutual=True).train()
+    assert partner.training and any(
+        p is q for p in model.parameters() for q in partner.parameters()
+    )
+    given = batch()
+    loss, values = model(given)
+    loss.backward()
+    own, other = student(given.image), partner(given.image)
+    still = [Output(o.logits.detach(), o.embedding, o.features) for o in (own, other)]
+    expected = [0.5 * one(own, None, given) + 2 * two(own, still[1], given)]
+    expected += [0.5 * one(other, None, given) + 2 * two(other, still[0], given)]
+    torch.testing.assert_close(loss, sum(expected))
+    assert set(values) == set(model.names) == {"a", "b", "teacher/a", "teacher/b"}
+    for network, of in ((student, expected[0]), (partner, expected[1])):
+        gradients = torch.autograd.grad(of, list(network.parameters()))
+        for p, gradient in zip(network.parameters(), gradients, strict=True):
+            torch.testing.assert_close(p.grad, gradient)
+
+
+class Deploys(Learned):
+    def deployed(self, student):
+        return Backbone(student.network, lambda n, image: student(image)._replace(logits=image))
+
+
+def test_a_term_may_say_what_the_student_becomes() -> None:
+    assert Distillation(backbone(), None, [Term("a", one)]).deployed.probe().logits.shape == (1, 5)
+    model = Distillation(backbone(), backbone(), [Term("l", Deploys())])
+    assert model.deployed.probe().logits.shape == (1, 3, 32, 32)
+    assert not any("deployed" in name for name, _ in model.named_modules())
+
+
+def test_a_step_leaves_no_graph_behind() -> None:
+    """Two steps' tensors would add up to all of an epoch's."""
+    model = Distillation(backbone(), backbone(), [Term("b", two)])
+    kept = []
+    model.student.register_forward_hook(lambda m, i, o: kept.append(weakref.ref(o.logits)))
+    model(batch())[0].backward()
+    gc.collect()
+    assert kept[0]() is None
