@@ -213,3 +213,40 @@ def test_paths_are_relative_to_the_file_that_names_them(folder) -> None:
     tree = read("other/y.yaml", ["BASELINE=configs/student.yaml"]).tree
     assert Path(tree.TEACHER.CONFIG).samefile(folder / "configs/teacher.yaml")
     assert Path(tree.BASELINE) == folder / "configs/student.yaml"
+
+
+def test_more_teachers_stand_in_branches_of_their_own() -> None:
+    write("_BASE_: x.yaml\nTEACHER/2: {NAME: resnet50, WEIGHTS: random, SMALL_INPUT: true}")
+    config = load("configs/y.yaml", ["TEACHER/3.CONFIG=configs/teacher.yaml"])
+    tree = config.tree
+    assert tree["TEACHER/2"].NAME == "resnet50" and tree["TEACHER/2"].SMALL_INPUT is True
+    assert (tree["TEACHER/3"].NAME, tree["TEACHER/3"].WEIGHTS) == ("resnet34", "")
+    assert {"TEACHER.CONFIG", "TEACHER/3.CONFIG", "BASELINE"} == config.recipes.keys()
+    write(config.dump(), "z.yaml")
+    assert load("z.yaml").digest() == config.digest()
+    assert load("configs/y.yaml").digest() != load("configs/x.yaml").digest()
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("TEACHER/2.NAME=resnet18", "TEACHER/2: a teacher needs WEIGHTS or CONFIG"),
+        ("TEACHER/2.WEIGHTS=random", "TEACHER/2: it has settings, and neither NAME nor CONFIG."),
+        ("TEACHER/2.weights=random", "no TEACHER/2.weights. Did you mean TEACHER/2.WEIGHTS?"),
+        ("TEACHR/2.NAME=resnet18", "there is no TEACHR/2. Did you mean TEACHER?"),
+        ("TEACHER/2={NAME: resnet18, TRAIN: true}", "TEACHER/2.TRAIN: only TEACHER can learn"),
+        ("TEACHER/2={NAME: resnet18, WEIGHTS: ther.pt}", "TEACHER/2.WEIGHTS: there is no file"),
+    ],
+)
+def test_a_wrong_further_teacher_is_refused_by_its_branch(setting, answer) -> None:
+    assert answer in refusal(setting)
+
+
+def test_a_further_teacher_needs_a_first() -> None:
+    words = ("TEACHER.CONFIG=", "TEACHER/2.CONFIG=configs/teacher.yaml")
+    assert "TEACHER/2: it is one more teacher, and TEACHER names none." in refusal(*words)
+
+
+def test_a_teacher_that_learns_needs_no_weights() -> None:
+    write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, TRAIN: true}\nLOSS: {kd: {}}")
+    assert load("configs/y.yaml").tree.TEACHER.TRAIN

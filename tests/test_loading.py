@@ -246,3 +246,40 @@ def test_what_is_held_out_is_a_fraction_or_a_number() -> None:
 def test_a_side_without_images_is_refused(val) -> None:
     with pytest.raises(ValueError, match=f"VAL {val:g} of 40 images"):
         hold_out(40, val)
+
+
+@pytest.mark.parametrize("kind", [lambda d: d, Streamed])
+def test_a_second_view_is_stronger_and_a_function_of_seed_epoch_and_item(data, kind) -> None:
+    part = loader(kind(data))
+    before = torch.get_rng_state()
+    plain, viewed, halves = (
+        list(part.train(1, 8, **more))
+        for more in ({}, {"views": True}, {"views": True, "rank": 1, "world": 2})
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(batch.view is None for batch in plain)
+    assert same(plain, [batch._replace(view=None) for batch in viewed])
+    again = list(loader(data).train(1, 8, first=2, views=True))
+    assert all(torch.equal(a.view, b.view) for a, b in zip(viewed[2:], again, strict=True))
+    assert all(torch.equal(a.view[4:], b.view) for a, b in zip(viewed, halves, strict=True))
+    other = next(loader(data, seed=9).train(1, 34, views=True))
+    ours = next(part.train(1, 34, views=True))
+    in_order = [b.view[b.item.argsort()] for b in (ours, other)]
+    assert (in_order[0] != in_order[1]).flatten(1).any(1).sum() > 28
+    assert (ours.view != ours.image).flatten(1).any(1).sum() > 24  # some policies leave an image
+
+
+@pytest.mark.parametrize("kind", [lambda d: d, Streamed])
+def test_labels_are_those_of_the_items_and_none_of_the_rest(data, kind) -> None:
+    labels = loader(kind(data)).labels()
+    assert labels[3:37].tolist() == data.targets[3:37].tolist()
+    assert set(labels[:3].tolist()) == {-1} == set(labels[37:].tolist())
+
+
+def test_parts_of_a_batch_keep_views_with_their_images() -> None:
+    image, view = torch.arange(8.0).view(8, 1, 1, 1), -torch.arange(8.0).view(8, 1, 1, 1)
+    whole = Batch(image, torch.arange(8), torch.arange(8), 0.5, view)
+    parts = list(whole.parts(4))
+    assert [len(part.target) for part in parts] == [2] * 4
+    assert all(torch.equal(part.view, -part.image) and part.epoch == 0.5 for part in parts)
+    assert all(part.view is None for part in whole._replace(view=None).parts(2))
