@@ -1,4 +1,4 @@
-"""The labels; smoothed as in Szegedy et al. 2016, arXiv:1512.00567, section 7 (from memory)."""
+"""The labels; smoothed as in Szegedy et al. 2016, arXiv:1512.00567, section 7."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,8 +17,8 @@ def cross_entropy(
 
         L = -sum_k q_k log p_k,  p = softmax(z_student),  the mean over images, in nats
 
-    q is 1 at the label y; with ``label_smoothing`` e it is (1 - e) [k = y] + e/K, and L is no
-    longer 0 at its minimum.
+    q is 1 at the label y; with ``label_smoothing`` e it is (1 - e) [k = y] + e/K, and the
+    minimum of L is no longer 0 but q's own entropy.
     """
     from_0_to_1(label_smoothing=label_smoothing)
     return F.cross_entropy(student.logits, batch.target, label_smoothing=label_smoothing)

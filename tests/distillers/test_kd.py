@@ -38,13 +38,17 @@ def test_equal_logits_and_a_shift_of_them_score_0() -> None:
     assert kd(z, z + 3).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_a_high_temperature_gives_half_the_variance_of_the_difference() -> None:
+def test_kd_tends_to_the_squared_distance_of_centred_logits_over_2_K_as_T_grows() -> None:
     """To second order KL is sum_k p_k (d_k - mean d)^2 / 2 with d = (z_t - z_s) / T and p = 1/K."""
-    student, teacher = torch.randn(2, 4, 5, dtype=torch.float64)
-    half_variance = (teacher - student).var(dim=1, unbiased=False).mean() / 2
-    torch.testing.assert_close(
-        kd(student, teacher, temperature=1e4), half_variance, rtol=1e-3, atol=0
-    )
+    K = 5
+    student, teacher = torch.randn(2, 4, K, dtype=torch.float64)
+    limit = 0.0
+    for z_student, z_teacher in zip(student.tolist(), teacher.tolist(), strict=True):
+        means = sum(z_student) / K, sum(z_teacher) / K
+        for a, b in zip(z_student, z_teacher, strict=True):
+            limit += ((b - means[1]) - (a - means[0])) ** 2 / (2 * K) / 4
+    assert kd(student, teacher, temperature=1e4).item() == pytest.approx(limit, rel=1e-3)
+    assert kd(student, teacher, temperature=1e2).item() == pytest.approx(limit, rel=1e-1)
 
 
 def test_standardize_by_hand() -> None:
