@@ -1,5 +1,6 @@
 """DIST: Huang, You, Wang, Qian and Xu 2022, arXiv:2205.10536, as in the authors' code."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,4 +46,5 @@ def dist(
 def pearson(x: Tensor, y: Tensor) -> Tensor:
     """The correlation of each row of x with that of y."""
     x, y = (v - v.mean(dim=1, keepdim=True) for v in (x, y))
-    return (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1) + 1e-8)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
+    return (x * y).sum(dim=1) / (norms + 1e-8)

@@ -30,7 +30,8 @@ def rld(
 
     The mean over images, in nats; b is taken at T_c = ``confidence_temperature``.  An image whose
     label is the teacher's last class has no q and adds nothing to it.  0 for equal logits where
-    the teacher is right; where it is wrong, the student is not to repeat that.
+    the teacher is right; where it is wrong, the student is not to repeat that.  Departs from the
+    public code, which takes the log of probabilities: here all stays in log space.
 
     Published: 1 after a WARMUP of 20 epochs, beside a cross entropy of 1.
     """

@@ -70,9 +70,10 @@ class WkdL(nn.Module):
 
     def transport(self, q_student: Tensor, q_teacher: Tensor, y: Tensor) -> Tensor:
         """W (B,) of rows of K masses, none at y."""
-        kernel = (-self.cost / self.entropy).exp()
+        cost = self.cost.to(q_student.dtype)
+        kernel = (-cost / self.entropy).exp()
         u = torch.full_like(q_student, 1 / (q_student.shape[1] - 1)).scatter(1, y, 0.0)
         for _ in range(self.iterations):
             v = q_teacher / (u @ kernel + 1e-8)
             u = q_student / (v @ kernel + 1e-8)  # the kernel is symmetric
-        return ((u @ (kernel * self.cost)) * v).sum(dim=1)
+        return ((u @ (kernel * cost)) * v).sum(dim=1)
