@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,8 +167,9 @@ class Answer:
         """What a term with these needs is handed; made once."""
         if needs not in self.made:
             outputs = self.before if "preactivations" in needs else self.plain
-            output = stacked(outputs) if "views" in needs else outputs[0]
-            self.made[needs] = gathered(output) if "global_batch" in needs else output
+            if "global_batch" in needs:  # first: all processes' images, then all of their views
+                outputs = [gathered(output) for output in outputs]
+            self.made[needs] = stacked(outputs) if "views" in needs else outputs[0]
         return self.made[needs]
 
     def detached(self) -> Answer:
@@ -181,10 +182,14 @@ class Answer:
 
 
 class OnDemand(list[Tensor]):
-    """Feature maps, each gathered from all processes when it is looked at."""
+    """Feature maps, each made of those that it holds when it is looked at."""
+
+    def __init__(self, maps: Iterable[Any], make: Callable[[Any], Tensor]) -> None:
+        super().__init__(maps)
+        self.make = make
 
     def __getitem__(self, i: Any) -> Any:
-        return parallel.gathered(super().__getitem__(i))
+        return self.make(super().__getitem__(i))
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -201,28 +206,33 @@ def raised(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def stacked(outputs: Sequence[Output]) -> Output:
-    """The rows of one Output below those of the other."""
-    logits, embedding, features = zip(*outputs, strict=True)
-    maps = [torch.cat(f) for f in zip(*features, strict=True)]
-    return Output(torch.cat(logits), torch.cat(embedding), maps)
-
-
 def gathered(output: Output) -> Output:
     """The Output for the images of all processes."""
     if parallel.world() == 1:
         return output
     logits, embedding = parallel.gathered(output.logits), parallel.gathered(output.embedding)
-    return Output(logits, embedding, OnDemand(output.features))
+    return Output(logits, embedding, OnDemand(output.features, parallel.gathered))
+
+
+def stacked(outputs: Sequence[Output]) -> Output:
+    """The rows of one Output below those of the other."""
+    logits = torch.cat([output.logits for output in outputs])
+    embedding = torch.cat([output.embedding for output in outputs])
+    stages = range(len(outputs[0].features))
+
+    def both(stage: int) -> Tensor:
+        return torch.cat([output.features[stage] for output in outputs])
+
+    return Output(logits, embedding, OnDemand(stages, both))
 
 
 def batch_for(batch: Batch, needs: frozenset[str]) -> Batch:
     """The rows that fit the Outputs for these needs; images stay those of this process."""
     image, target, item, epoch, view = batch
-    if "views" in needs and view is not None:
-        image, target, item = torch.cat((image, view)), target.repeat(2), item.repeat(2)
     if "global_batch" in needs:
         target, item = parallel.gathered(target), parallel.gathered(item)
+    if "views" in needs and view is not None:
+        image, target, item = torch.cat((image, view)), target.repeat(2), item.repeat(2)
     return Batch(image, target, item, epoch, view)
 
 

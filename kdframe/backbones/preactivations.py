@@ -90,7 +90,11 @@ def tap_of(stage: int, feature: Tensor, calls: list[Call]) -> Tap:
     """
     made = [i for i, call in enumerate(calls) if call.makes(feature) and call.activates]
     if made:
-        return Tap(last_call(stage, calls, made[-1]), last_norm(calls[: made[-1]]))
+        before = [call for call in calls[: made[-1]] if call.norms]
+        added_to = [
+            call for call in before if calls[made[-1]].takes(call.found)
+        ]  # not a shortcut's
+        return Tap(last_call(stage, calls, made[-1]), last_norm(added_to or before))
     taken = [i for i, call in enumerate(calls) if call.takes(feature)]
     norms = [calls[i] for i in taken if calls[i].norms]
     if norms:

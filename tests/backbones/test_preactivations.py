@@ -58,6 +58,14 @@ def test_a_fresh_network_whose_last_scales_are_0_is_understood_too() -> None:
     ]
 
 
+def test_the_norm_of_a_shortcut_is_not_taken_for_the_blocks() -> None:
+    """In a stage of one block its shortcut is called last."""
+    backbone = BACKBONES["cifar_resnet"](7, depth=8)
+    assert [tap.norm for tap in backbone.taps[1:]] == [
+        getattr(backbone.network, f"layer{i}")[0].bn2 for i in (1, 2, 3)
+    ]
+
+
 def test_a_pre_activation_network_is_taken_behind_the_next_norm() -> None:
     backbone = trained("resnetv2_50").eval()
     network = backbone.network
