@@ -21,9 +21,7 @@ log = logging.getLogger("kdframe")
 TEMPORARY = ".tmp"
 ABOUT = "kdframe"  # the entry of a safetensors header
 PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before
-HARMLESS: list[
-    Any
-] = [  # that public files hold beside their weights: options, and a learning rate of numpy
+HARMLESS: list[Any] = [  # what public files hold beside weights: options, numpy's numbers
     argparse.Namespace,
     np.dtype,
     type(np.dtype("float32")),
