@@ -130,7 +130,7 @@ def load_weights(config: Config, branch: str, backbone: Backbone, file: str, dat
                         f"{file} was trained with {key} {brief(about[key])}, and DATASET "
                         f"{config.tree.DATASET.NAME} has {brief(ours)}."
                     )
-            checkpoint.fit(weights, backbone.network, Path(file))
+            checkpoint.fit(weights, backbone.network, Path(file), backbone.foreign)
 
 
 def brief(values: list[Any]) -> str:

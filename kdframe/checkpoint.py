@@ -1,5 +1,6 @@
 """State to disk and back, whole or not at all."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +21,17 @@ log = logging.getLogger("kdframe")
 TEMPORARY = ".tmp"
 ABOUT = "kdframe"  # the entry of a safetensors header
 PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before
+HARMLESS: list[Any] = [  # what public files hold beside weights: options, numpy's numbers
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype("float32")),
+    type(np.dtype("float64")),
+    type(np.dtype("int64")),
+    *(
+        (np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")  # before numpy 2, and since
+    ),
+]
 
 
 class NoCheckpoint(RuntimeError):
@@ -155,7 +168,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything for a file that isn't its own
         raise ValueError(f"{path} holds something other than tensors, and isn't loaded") from error
     for key in ("state_dict", "model", "student"):
@@ -166,8 +180,15 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return content, {}
 
 
-def fit(weights: Mapping[str, Tensor], network: torch.nn.Module, path: Path) -> None:
+def fit(
+    weights: Mapping[str, Tensor],
+    network: torch.nn.Module,
+    path: Path,
+    foreign: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> None:
     """Loads weights into a network: every tensor of one in the other, of the same shape.
+
+    ``foreign`` gives tensors their names in the network, where the file has others.
 
     Raises:
         ValueError: names and shapes that differ.
@@ -177,6 +198,11 @@ def fit(weights: Mapping[str, Tensor], network: torch.nn.Module, path: Path) -> 
             log.info("%s: the prefix %r is taken off its names", path, prefix)
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     mine = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if foreign is not None and weights.keys() != mine.keys():
+        renamed = foreign(weights)
+        if renamed.keys() != weights.keys():
+            log.info("%s: its tensors' names are mapped to this network's", path)
+            weights = renamed
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     faults = [f"lacks {name}" for name in mine.keys() - theirs.keys()]
     faults += [f"has {name} too many" for name in theirs.keys() - mine.keys()]

@@ -121,7 +121,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every name that can be looked up, the families' too."""
-        return [*self, *(name for names, _ in self._families for name in names())]
+        own = list(self)
+        return [*own, *(n for names, _ in self._families for n in names() if n not in own)]
 
     def options(self, name: str) -> dict[str, Any]:
         """A part's options and their defaults."""

@@ -32,6 +32,7 @@ class Backbone(nn.Module):
         pretrained: returns published weights for ``network``, where there are some.
         classifier: the name in ``network`` of the layer from embedding to logits; empty where
             there is no single one.
+        foreign: gives the tensors of a public file, named otherwise, their names in ``network``.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Backbone(nn.Module):
         input_size: tuple[int, int, int] = (3, 32, 32),
         pretrained: Callable[[], Mapping[str, Tensor]] | None = None,
         classifier: str = "",
+        foreign: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.answer = answer
         self.input_size = input_size
         self.pretrained = pretrained
+        self.foreign = foreign
         self._classifier = classifier
         self._taps: list[Tap] = []
         self._probed: tuple[tuple[int, int, int], Output] | None = None

@@ -31,6 +31,18 @@ def cifar_resnet(
         raise ValueError(f"width and stem take an even number above 0, not {width} and {stem}.")
     if stride not in (1, 2):
         raise ValueError(f"stride takes 1 or 2, not {stride}.")
+    return Backbone(make_network(num_classes, blocks, width, stem, stride), answer, classifier="fc")
+
+
+def make_network(
+    num_classes: int,
+    blocks: int,
+    width: int,
+    stem: int,
+    stride: int = 1,
+    zero_init_last: bool = True,
+) -> ResNet:
+    """The layers, timm's; ``zero_init_last`` starts every block as its shortcut alone."""
     network = ResNet(
         BasicBlock,
         layers=(blocks, blocks, blocks, 0),
@@ -38,11 +50,12 @@ def cifar_resnet(
         channels=(width, 2 * width, 4 * width, 4 * width),
         stem_type="deep",  # any other stem is 64 wide
         stem_width=stem // 2,
+        zero_init_last=zero_init_last,
     )
     network.conv1 = nn.Conv2d(3, stem, kernel_size=3, stride=stride, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
-    return Backbone(network, answer, classifier="fc")
+    return network
 
 
 def answer(network: Any, image: Tensor) -> Output:

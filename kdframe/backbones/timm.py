@@ -10,8 +10,13 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from kdframe.backbones.base import Backbone, Output
+from kdframe.backbones.papers import Rules, renamed
 from kdframe.registry import BACKBONES
 
+PUBLIC_NAMES: Rules = (  # of the ResNet50 that the distillation papers train on 32x32 images
+    (r"\.shortcut\.", ".downsample."),
+    (r"^linear\.", "fc."),
+)
 FAULTS = (AssertionError, RuntimeError, TypeError, ValueError)  # what timm and torch raise
 
 
@@ -62,6 +67,7 @@ def timm_network(
         (3, height, width),
         functools.partial(published_weights, create) if fits else None,
         names[0] if len(names) == 1 else "",
+        functools.partial(renamed, PUBLIC_NAMES) if small_input else None,
     )
     check(backbone, names, model)
     return backbone
