@@ -121,7 +121,7 @@ def test_maps_that_are_the_teachers_score_0_and_so_do_lower_ones_where_it_is_neg
 
 
 def test_the_margins_are_those_before_a_resnets_last_activations() -> None:
-    networks = [BACKBONES["cifar_resnet"](5, depth=8) for _ in range(2)]
+    networks = [BACKBONES["cifar_resnet"](5, depth=14) for _ in range(2)]
     term = OFD(*networks, stages=((1, 2), (-1, -1)))
     blocks = networks[1].network.layer2[-1], networks[1].network.layer3[-1]
     assert all(norm is block.bn2 for norm, block in zip(term.norms, blocks, strict=True))

@@ -137,11 +137,11 @@ def test_stages_may_be_named_in_pairs(backbone) -> None:
     assert term(*outputs(), None).isfinite()
 
 
-def linear(backbone) -> Backbone:
-    """The stub network, whose stages don't end in ReLU."""
+def linear(backbone, *stages: int) -> Backbone:
+    """The stub network, with stages that don't end in ReLU."""
     made = backbone((2, 3, 4))
-    for stage in made.network.stages:
-        stage[2] = nn.Identity()
+    for i in stages:
+        made.network.stages[i][2] = nn.Identity()
     return made
 
 
@@ -150,8 +150,14 @@ def test_the_students_maps_are_those_after_relu_where_its_stages_end_in_it(backb
     after = student._replace(features=[f.clamp(min=0) for f in student.features])
     term = built(backbone)
     assert term(student, teacher, None) == term(after, teacher, None)
-    term = ReviewKD(linear(backbone), backbone((2, 5, 6), (1, 2, 1))).double()
-    assert term(student, teacher, None) != term(after, teacher, None)
+    for linear_stage, other in ((1, 2), (2, 1)):
+        network = linear(backbone, linear_stage)
+        term = ReviewKD(network, backbone((2, 5, 6), (1, 2, 1))).double()
+        half = list(student.features)
+        half[other] = after.features[other]
+        half = student._replace(features=half)
+        assert term(student, teacher, None) == term(half, teacher, None)
+        assert term(student, teacher, None) != term(after, teacher, None)
 
 
 def test_relu_of_the_map_before_the_activation_is_the_students_own_feature(backbone) -> None:
