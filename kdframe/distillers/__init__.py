@@ -1,4 +1,5 @@
 import kdframe.distillers.abkd  # 2025, soft labels by a divergence of two exponents
+import kdframe.distillers.ab  # 2019, which neurons are active
 import kdframe.distillers.at  # 2017, where the networks look
 import kdframe.distillers.byot  # 2019, early classifiers learn from the last; no teacher
 import kdframe.distillers.cross_entropy  # the labels
@@ -27,3 +28,6 @@ import kdframe.distillers.uskd  # 2023, the student's own soft labels; no teache
 import kdframe.distillers.wkd_l  # 2024, probabilities moved between like classes
 import kdframe.distillers.wsld  # 2021, soft labels weighed by image
 import kdframe.distillers.wttm  # 2024, ttm, the more where the teacher is unsure
+import kdframe.distillers.ofd  # 2019, maps before the activation, above a margin
+import kdframe.distillers.reviewkd  # 2021, maps fused from deep to shallow
+import kdframe.distillers.sp  # 2019, which images are alike

@@ -1,7 +1,7 @@
-"""What terms on feature maps share: stages in pairs, and maps brought to one size."""
+"""What terms on feature maps share: stages in pairs, and maps brought to one size and width."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdframe.backbones import Output
 
@@ -15,7 +15,7 @@ def paired(student: Output, teacher: Output, stages: Stages) -> list[tuple[Tenso
     Raises:
         ValueError: a stage that a network doesn't have, or ``()`` where one has more of them.
     """
-    mine, theirs = (tuple(s if isinstance(s, int) else s[i] for s in stages) for i in (0, 1))
+    mine, theirs = sides(stages)
     maps = student.maps(mine), teacher.maps(theirs)
     if len(maps[0]) != len(maps[1]):
         raise ValueError(
@@ -23,6 +23,12 @@ def paired(student: Output, teacher: Output, stages: Stages) -> list[tuple[Tenso
             "teacher: name those to compare."
         )
     return list(zip(*maps, strict=True))
+
+
+def sides(stages: Stages) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The student's and the teacher's numbers of these stages."""
+    mine, theirs = (tuple(s if isinstance(s, int) else s[i] for s in stages) for i in (0, 1))
+    return mine, theirs
 
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,3 +45,10 @@ def pooled(feature: Tensor, height: int, width: int) -> Tensor:
     if H % height == 0 and W % width == 0:  # the same, and deterministic on CUDA
         return F.avg_pool2d(feature, (H // height, W // width))
     return F.adaptive_avg_pool2d(feature, (height, width))
+
+
+def connector(student: Tensor, teacher: Tensor) -> nn.Sequential:
+    """From maps of the student's channels to the teacher's: a 1x1 convolution and BatchNorm."""
+    conv = nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+    return nn.Sequential(conv, nn.BatchNorm2d(teacher.shape[1]))

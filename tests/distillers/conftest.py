@@ -13,7 +13,7 @@ class Tiny(nn.Module):
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            nn.Conv2d(i, o, 3, stride, 1)
+            nn.Sequential(nn.Conv2d(i, o, 3, stride, 1), nn.BatchNorm2d(o), nn.ReLU())
             for i, o, stride in zip((3, *widths), widths, strides, strict=False)
         )
         self.head = nn.Linear(widths[-1], num_classes)
@@ -30,7 +30,7 @@ def answer(network: Any, image: Tensor) -> Output:
 
 @pytest.fixture
 def backbone() -> Maker:
-    """Makes a Backbone of a convolution a stage, probed with 3x8x8 images."""
+    """Makes a Backbone of convolution, BatchNorm and ReLU a stage, probed with 3x8x8 images."""
 
     def make(
         widths: tuple[int, ...] = (2, 3, 4),
