@@ -23,8 +23,10 @@ SHAPES = {  # (C, H, W) a stage: what the stub networks below give
 NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
+    "mgd": "a mask is drawn for each row",
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
+    "fsp": "CVPR 2017",
 }
 
 

@@ -1,0 +1,83 @@
+"""Class attention transfer: Guo et al. 2023, arXiv:2304.12777, after the authors' code."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdframe.backbones import Backbone, Output
+from kdframe.datasets import Batch
+from kdframe.distillers.logits import logits_of
+from kdframe.distillers.maps import pooled
+from kdframe.registry import DISTILLERS
+
+
+@DISTILLERS.register("catkd", needs=("teacher_classifier",))
+class CATKD(nn.Module):
+    """Matches where in the image the networks see each class.
+
+        A_k = sum over c of  w_kc f_c             w the classifier's weight, f the last stage's map
+        L   = mean( (A_student - A_teacher)^2 )   A average-pooled to ``size`` x ``size``
+
+    The mean over images, classes and positions.  Where a map is smaller than that, both are pooled
+    to it.  ``normalize`` divides each pooled A_k by its Euclidean norm, as the paper's text has it
+    and the authors' configs don't.  0 for equal class maps.  A has no bias: the authors train
+    students without one, here the student keeps its own.  The student's w is trained by this, too.
+
+    Published: with cross entropy, WEIGHT 15 (32x4), 12 (WRN), 4.5 (vgg13), .7 (r56).
+
+    Raises:
+        ValueError: a wrong size, other numbers of classes, or a network whose logits aren't one
+            linear layer over the mean of its last map.
+    """
+
+    def __init__(
+        self, student: Backbone, teacher: Backbone, *, size: int = 2, normalize: bool = False
+    ) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size takes an int from 1, not {size}.")
+        logits_of(student.probe(), teacher.probe())
+        require_class_maps(student, "student")
+        require_class_maps(teacher, "teacher")
+        self.size, self.normalize = size, normalize
+        # in a tuple: the student's is learned and saved as the student's, the teacher's not at all
+        self._classifiers = (student.classifier, teacher.classifier)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        maps = student.features[-1], teacher.features[-1]
+        height, width = (min(self.size, *(f.shape[i] for f in maps)) for i in (2, 3))
+        A_student, A_teacher = (
+            class_maps(pooled(f, height, width), classifier)
+            for f, classifier in zip(maps, self._classifiers, strict=True)
+        )
+        if self.normalize:
+            A_student, A_teacher = (F.normalize(A, dim=2) for A in (A_student, A_teacher))
+        return F.mse_loss(A_student, A_teacher)
+
+
+def class_maps(f: Tensor, classifier: nn.Module) -> Tensor:
+    """A (B, K, HW)."""
+    w: Tensor = classifier.weight.flatten(1)
+    return w.to(f.dtype) @ f.flatten(2)
+
+
+def require_class_maps(network: Backbone, whose: str) -> None:
+    """Holds a copy's logits for random images against its class maps' means."""
+    network = copy.deepcopy(network).eval()
+    classifier, parameter = network.classifier, next(network.parameters())
+    image = torch.rand(2, *network.input_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = network(image.to(parameter))
+    channels = output.features[-1].shape[1]
+    if isinstance(classifier, nn.Linear | nn.Conv2d) and classifier.weight[0].numel() == channels:
+        logits = class_maps(output.features[-1], classifier).mean(dim=2)
+        if classifier.bias is not None:
+            logits = logits + classifier.bias
+        if torch.allclose(logits, output.logits, rtol=1e-3, atol=1e-4):
+            return
+    raise ValueError(
+        f"catkd takes networks whose logits are a linear layer over the mean of their last map, "
+        f"and the {whose}'s aren't."
+    )
