@@ -23,10 +23,10 @@ class CWD(nn.Module):
     convolution where channels differ; the larger map is average-pooled.  0 for equal maps, and for
     maps of one position.  A number added to a whole channel means nothing.
 
-    Published, for the class maps of a segmentation: WEIGHT 3, T 4.
-
     Raises:
         ValueError: a wrong stage, or a temperature that isn't above 0.
+
+    Published, for the class maps of a segmentation: WEIGHT 3, T 4.
     """
 
     def __init__(

@@ -22,10 +22,10 @@ class Feature(nn.Module):
     the mean.  Departs from the paper: several stages, no half, a linear r_i, and where maps differ
     in size the larger is average-pooled.  0 for equal maps without an adapter.
 
-    Published: not in this form; ``fitnet`` is the one that papers compare with.
-
     Raises:
         ValueError: a wrong option or stage, or channels that differ under "none".
+
+    Published: not in this form; ``fitnet`` is the one that papers compare with.
     """
 
     def __init__(

@@ -24,12 +24,12 @@ class FSP(nn.Module):
     maps.  The paper has a squared norm, C_i C_j times this mean, asks for equal channels, takes
     the largest of the pooled positions, and ends this term before the labels' begins.
 
-    Published: alone for 30 epochs, WEIGHT 1 (STOP 30), then the labels (START 30); the weight 50
-    in that code's script has no effect.
-
     Raises:
         ValueError: a wrong stage, a pair that isn't one, or ``()`` where one network has more
             stages or both have one.
+
+    Published: alone for 30 epochs, WEIGHT 1 (STOP 30), then the labels (START 30); the weight 50
+    in that code's script has no effect.
     """
 
     def __init__(

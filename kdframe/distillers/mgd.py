@@ -24,10 +24,10 @@ class MGD(nn.Module):
     differ.  A sum, as published, so it grows with the map: C_teacher HW times the mean.  The larger
     map is average-pooled.  0 where G is exact.
 
-    Published, for ImageNet's last stage (7x7, 512 wide): WEIGHT 7e-5, ratio .15, cross entropy.
-
     Raises:
         ValueError: a wrong stage or option.
+
+    Published, for ImageNet's last stage (7x7, 512 wide): WEIGHT 7e-5, ratio .15, cross entropy.
     """
 
     def __init__(
