@@ -1,6 +1,7 @@
 """Class attention transfer: Guo et al. 2023, arXiv:2304.12777, after the authors' code."""
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +44,13 @@ class CATKD(nn.Module):
         require_class_maps(teacher, "teacher")
         self.size, self.normalize = size, normalize
         # in a tuple: the student's is learned and saved as the student's, the teacher's not at all
-        self._classifiers = (student.classifier, teacher.classifier)
+        self._classifiers: tuple[Any, Any] = (student.classifier, teacher.classifier)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         maps = student.features[-1], teacher.features[-1]
         height, width = (min(self.size, *(f.shape[i] for f in maps)) for i in (2, 3))
         A_student, A_teacher = (
-            class_maps(pooled(f, height, width), classifier)
+            class_maps(pooled(f, height, width), classifier.weight)
             for f, classifier in zip(maps, self._classifiers, strict=True)
         )
         if self.normalize:
@@ -57,10 +58,9 @@ class CATKD(nn.Module):
         return F.mse_loss(A_student, A_teacher)
 
 
-def class_maps(f: Tensor, classifier: nn.Module) -> Tensor:
+def class_maps(f: Tensor, w: Tensor) -> Tensor:
     """A (B, K, HW)."""
-    w: Tensor = classifier.weight.flatten(1)
-    return w.to(f.dtype) @ f.flatten(2)
+    return w.flatten(1).to(f.dtype) @ f.flatten(2)
 
 
 def require_class_maps(network: Backbone, whose: str) -> None:

@@ -1,5 +1,7 @@
 """Pearson distillation: Cao et al. 2022, arXiv:2207.02039, after the authors' mmrazor code."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,5 +45,5 @@ def standardized(f: Tensor) -> Tensor:
     """z, (C, n): each channel's values of all images and positions."""
     rows = f.transpose(0, 1).flatten(1)
     rows = rows - rows.mean(dim=1, keepdim=True)
-    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # its slope at 0 is finite
-    return rows / (norm / rows.shape[1] ** 0.5 + 1e-6)
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # a finite slope at 0
+    return rows / (norm / math.sqrt(rows.shape[1]) + 1e-6)
