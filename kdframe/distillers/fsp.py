@@ -28,8 +28,8 @@ class FSP(nn.Module):
         ValueError: a wrong stage, a pair that isn't one, or ``()`` where one network has more
             stages or both have one.
 
-    Published: alone for 30 epochs, WEIGHT 1 (STOP 30), then the labels (START 30); the weight 50
-    in that code's script has no effect.
+    Published, as in CRD's suite: alone for 30 epochs, WEIGHT 1 (STOP 30), then the labels alone
+    (START 30); the weight 50 in its script has no effect.
     """
 
     def __init__(
