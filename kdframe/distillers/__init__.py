@@ -5,6 +5,9 @@ import kdframe.distillers.byot  # 2019, early classifiers learn from the last; n
 import kdframe.distillers.cross_entropy  # the labels
 import kdframe.distillers.ctkd  # 2023, soft labels at a temperature that is learned
 import kdframe.distillers.dist  # 2022, probabilities up to a shift and a scale
+import kdframe.distillers.catkd  # 2023, where the networks see each class
+import kdframe.distillers.cross_entropy  # the labels
+import kdframe.distillers.cwd  # 2021, where each channel is active
 import kdframe.distillers.dkd  # 2022, target class and the others apart
 import kdframe.distillers.dml  # 2018, two networks that learn from each other
 import kdframe.distillers.embedding_cosine  # the angle of embeddings
@@ -30,4 +33,11 @@ import kdframe.distillers.wsld  # 2021, soft labels weighed by image
 import kdframe.distillers.wttm  # 2024, ttm, the more where the teacher is unsure
 import kdframe.distillers.ofd  # 2019, maps before the activation, above a margin
 import kdframe.distillers.reviewkd  # 2021, maps fused from deep to shallow
+import kdframe.distillers.fsp  # 2017, how a stage follows from the one before
+import kdframe.distillers.kd  # 2015, soft labels
+import kdframe.distillers.mgd  # 2022, the maps from masked ones
+import kdframe.distillers.nst  # 2017, the patterns that channels respond to
+import kdframe.distillers.pkd  # 2022, the maps up to scale and shift
 import kdframe.distillers.sp  # 2019, which images are alike
+import kdframe.distillers.vid  # 2019, the maps, sure of some channels
+import kdframe.distillers.vkd  # 2024, embeddings through a rotation

@@ -20,10 +20,12 @@ class Feature(nn.Module):
     r_i is a learned 1x1 convolution: where channels differ (``adapter`` "auto"), everywhere
     ("conv") or nowhere ("none").  ``reduction`` "batch" is the sum of squares over B instead of
     the mean.  Departs from the paper: several stages, no half, a linear r_i, and where maps differ
-    in size the larger is average-pooled.
+    in size the larger is average-pooled.  0 for equal maps without an adapter.
 
     Raises:
         ValueError: a wrong option or stage, or channels that differ under "none".
+
+    Published: not in this form; ``fitnet`` is the one that papers compare with.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdframe.backbones import Output
+from kdframe.backbones import Backbone, Output
 
 # 2 is stage 2 of both networks; (2, 5) the student's stage 2 and the teacher's stage 5
 Stages = tuple[int | tuple[int, int], ...]
@@ -29,6 +29,20 @@ def sides(stages: Stages) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The student's and the teacher's numbers of these stages."""
     mine, theirs = (tuple(s if isinstance(s, int) else s[i] for s in stages) for i in (0, 1))
     return mine, theirs
+
+
+def adapters(student: Backbone, teacher: Backbone, stages: Stages) -> nn.ModuleList:
+    """For each of these stages a learned 1x1 convolution from the student's channels to the
+    teacher's, where they differ (ValueError as in ``paired``).
+    """
+    channels = [
+        (f_student.shape[1], f_teacher.shape[1])
+        for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages)
+    ]
+    return nn.ModuleList(
+        nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, kernel_size=1)
+        for mine, theirs in channels
+    )
 
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

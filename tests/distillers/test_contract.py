@@ -26,10 +26,12 @@ NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
     "uskd": "the student's own probabilities are its labels, and are held constant",
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
+    "mgd": "a mask is drawn for each row",
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
     "embedding_cosine": "PyTorch tutorials",
     "mlkd": "CVPR",
+    "fsp": "CVPR 2017",
 }
 
 
