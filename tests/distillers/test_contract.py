@@ -23,8 +23,10 @@ SHAPES = {  # (C, H, W) a stage: what the stub networks below give
 NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
+    "semckd": "its queries and keys read an image's likenesses by place in the batch",
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
+    "srrl": "ICLR 2021",
 }
 
 
