@@ -69,7 +69,7 @@ class FT(nn.Module):
             for teacher, _ in batches(epoch):
                 f = teacher.features[-1]
                 with torch.enable_grad():  # the teacher's pass may have left it off
-                    F.l1_loss(self.paraphraser(f), f).backward()
+                    torch.autograd.backward(F.l1_loss(self.paraphraser(f), f))
                 optimizer.step()
                 optimizer.zero_grad()
         self.paraphraser.requires_grad_(False)

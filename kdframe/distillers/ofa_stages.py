@@ -23,11 +23,11 @@ class OFAStages(nn.Module):
     eps = 1 that is a cross entropy, least where q = p: the teacher's entropy.  The term
     ``ofa`` is the same on the student's own logits: the paper has both.
 
-    A head halves its map to the last stage's size by pairs of separable convolutions, each pair
-    with the channels doubled, takes the mean and classifies: the authors' for a CNN.  A last
-    stage, and any other of its size, has a 1x1 convolution for them.  The authors give a
-    transformer patch merging and attention instead; here it has the CNN's.  Heads are not part of
-    what is deployed.
+    A head halves its map to the last stage's size by pairs of separable convolutions, each but the
+    last with the channels doubled, the last to the wider of the networks' embeddings; then the
+    mean and a Linear.  A map of the last stage's size has a 1x1 convolution instead of pairs.  So
+    the authors do for a CNN; to a transformer they give patch merging and attention, here it has
+    the same.  Heads are not part of what is deployed.
 
     Published: 1 beside cross_entropy 1 and ofa 1, at stages 1 to 4; eps is chosen by pair, 1.5
     for DeiT-T -> ResNet18.
@@ -78,13 +78,13 @@ Shape = tuple[int, int, int]
 
 def head(shape: Shape, last: Shape, width: int, classes: int) -> nn.Sequential:
     """From a map of ``shape`` (C, H, W) to logits, by way of ``last``'s size."""
-    (C, H, W), (_, H_last, W_last) = shape, last
-    widths = []
-    while H > H_last or W > W_last:
-        widths.append(C * 2 ** len(widths))
-        H, W = (H + 1) // 2, (W + 1) // 2
+    channels, height, across = shape
+    widths: list[int] = []
+    while height > last[1] or across > last[2]:
+        widths.append(channels * 2 ** len(widths))
+        height, across = (height + 1) // 2, (across + 1) // 2
     layers: list[nn.Module] = [halved(*pair) for pair in itertools.pairwise([*widths, width])]
-    layers = layers or [nn.Conv2d(C, width, kernel_size=1)]
+    layers = layers or [nn.Conv2d(channels, width, kernel_size=1)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
 
 
