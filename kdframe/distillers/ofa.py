@@ -1,4 +1,4 @@
-"""One for all, the loss on logits: Hao et al. 2023, arXiv:2310.17781, as in the authors' code."""
+"""One for all, the loss on logits: Hao et al. 2023, arXiv:2310.19444, as in the authors' code."""
 
 import torch
 import torch.nn.functional as F

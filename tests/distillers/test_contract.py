@@ -32,6 +32,10 @@ NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
     "embedding_cosine": "PyTorch tutorials",
     "mlkd": "CVPR",
     "fsp": "CVPR 2017",
+    "semckd": "its queries and keys read an image's likenesses by place in the batch",
+}
+NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
+    "srrl": "ICLR 2021",
 }
 
 
