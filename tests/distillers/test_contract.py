@@ -21,10 +21,12 @@ SHAPES = {  # (C, H, W) a stage: what the stub networks below give
     "teacher": [(2, 8, 8), (5, 4, 4), (6, 4, 4)],
 }
 NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
+    "crd": "the first batch, which is any batch here, also sets the constant Z",
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
+    "irg": "CVPR 2019",
 }
 
 
