@@ -1,4 +1,4 @@
-"""Contrastive distillation: Tian et al. 2020, arXiv:1910.10699, equation 18, and their code."""
+"""Contrastive distillation: Tian et al. 2020, arXiv:1910.10699, as in the authors' code."""
 
 import math
 
