@@ -8,6 +8,9 @@ import kdframe.distillers.cross_entropy  # the labels  # the labels
 import kdframe.distillers.ctkd  # 2023, soft labels at a temperature that is learned
 import kdframe.distillers.cwd  # 2021, where each channel is active
 import kdframe.distillers.dist  # 2022, probabilities up to a shift and a scale
+import kdframe.distillers.cc  # 2019, kernels of the images
+import kdframe.distillers.crd  # 2020, which image it is, against a bank of all
+import kdframe.distillers.cross_entropy  # the labels
 import kdframe.distillers.dkd  # 2022, target class and the others apart
 import kdframe.distillers.dml  # 2018, two networks that learn from each other
 import kdframe.distillers.embedding_cosine  # the angle of embeddings
@@ -34,6 +37,11 @@ import kdframe.distillers.sdd  # 2024, soft labels of the image's parts
 import kdframe.distillers.semckd  # 2020, every stage with every stage, by attention
 import kdframe.distillers.simkd  # 2022, the teacher's classifier reused
 import kdframe.distillers.soft_target_ce  # 2015, soft labels as a cross entropy
+import kdframe.distillers.ickd  # 2021, which channels are alike
+import kdframe.distillers.irg  # 2019, a graph of the images
+import kdframe.distillers.kd  # 2015, soft labels
+import kdframe.distillers.pkt  # 2018, who is whose neighbour
+import kdframe.distillers.rkd  # 2019, distances and angles
 import kdframe.distillers.sp  # 2019, which images are alike
 import kdframe.distillers.srrl  # 2021, features right for the teacher's classifier
 import kdframe.distillers.tfkd  # 2020, soft labels without a teacher

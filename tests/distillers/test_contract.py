@@ -24,6 +24,7 @@ NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
     "wsld": "the weight of an image is a constant of the step",
     "byot": "the last classifier teaches, and is held constant",
     "uskd": "the student's own probabilities are its labels, and are held constant",
+    "crd": "the first batch, which is any batch here, also sets the constant Z",
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
     "mgd": "a mask is drawn for each row",
@@ -36,6 +37,7 @@ NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
     "srrl": "ICLR 2021",
+    "irg": "CVPR 2019",
 }
 
 

@@ -9,7 +9,9 @@ from kdframe.registry import DISTILLERS
 
 
 def sp(student: list[Tensor], teacher: list[Tensor], **options: object) -> float:
-    outputs = (Output(torch.empty(0), torch.empty(0), maps) for maps in (student, teacher))
+    outputs = (
+        Output(torch.empty(len(maps[0]), 0), torch.empty(0), maps) for maps in (student, teacher)
+    )
     return DISTILLERS["sp"](*outputs, None, **options).item()
 
 
