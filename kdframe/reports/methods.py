@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 from textwrap import dedent
+from typing import Any
 
 from kdframe.registry import BACKBONES, DISTILLERS, NEEDS, Part
 
@@ -82,7 +83,7 @@ def needs(name: str) -> dict[str, str]:
         words.append("no teacher")
     if inspect.isclass(part):
         try:
-            module = part(*(BACKBONES["cifar_resnet"](10, depth=8, width=w) for w in (2, 4)))
+            module: Any = part(*(BACKBONES["cifar_resnet"](10, depth=8, width=w) for w in (2, 4)))
         except ValueError as error:
             return {word: WORDS[word] for word in words} | {"other networks": str(error)}
         learned = any(p.requires_grad for p in module.parameters())
