@@ -15,7 +15,7 @@ COMMAND = "tools/list_parts.py distillers --markdown"
 WORDS = {
     **NEEDS,
     "no teacher": "it works without one",
-    "learned": "it has parameters of its own, trained with the student and left behind",
+    "learned": "it has parameters of its own, trained with the student",
     "prepare": "before step 0 it sees an epoch or more of the teacher's answers",
     "deployed": "another network is evaluated, counted and exported in the student's place",
 }
@@ -126,7 +126,7 @@ def as_markdown(docstring: str) -> str:
             items = re.split(r"\n(?=\S)", text)
             blocks.append("\n".join(f"- {escaped(' '.join(item.split()))}" for item in items))
         else:
-            blocks.append(f"```\n{text}\n```")
+            blocks.append("\n".join(("```", text.replace("``", ""), "```")))
     return "\n\n".join(blocks)
 
 
@@ -139,10 +139,6 @@ def paragraphs(docstring: str) -> Iterator[str]:
 def escaped(text: str) -> str:
     """Plain text so that markdown shows it unchanged; ``code`` becomes markdown's."""
     pieces = re.split(r"``(.+?)``", text, flags=re.DOTALL)
-    for i, piece in enumerate(pieces):
-        if i % 2:
-            pieces[i] = f"`{piece}`"
-        else:
-            plain = re.sub(r"[\\*<`]|(?<!\w)_", r"\\\g<0>", piece)
-            pieces[i] = re.sub(r"(?m)^(1?)([#>+.)])(?=\s)", r"\1\\\2", plain)
-    return "".join(pieces)
+    pieces[::2] = [re.sub(r"[\\*<`]|(?<!\w)_", r"\\\g<0>", piece) for piece in pieces[::2]]
+    pieces[1::2] = [f"`{piece}`" for piece in pieces[1::2]]
+    return re.sub(r"(?m)^(1?)([#>+.)])(?=\s)", r"\1\\\2", "".join(pieces))

@@ -122,10 +122,10 @@ def test_an_equation_becomes_code_as_it_stands_and_raises_a_list() -> None:
     L = a * b
       + c_d
 
-    G = <x>
+    G = <x> of ``size``
 
 At T > 0 and w_i * x < 2,
-> ``a|b`` and _c_ of `d`: arXiv:1503.02531.
+> ``a|b``. And _c_ of `d`: arXiv:1503.02531.
 
 Raises:
     ValueError: this,
@@ -139,11 +139,11 @@ Raises:
 L = a * b
   + c_d
 
-G = <x>
+G = <x> of size
 ```
 
 At T > 0 and w_i \* x \< 2,
-\> `a|b` and \_c_ of \`d\`: [arXiv:1503.02531](https://arxiv.org/abs/1503.02531).
+\> `a|b`. And \_c_ of \`d\`: [arXiv:1503.02531](https://arxiv.org/abs/1503.02531).
 
 Raises:
 
