@@ -2,6 +2,7 @@
 
 import math
 import os
+import runpy
 import subprocess
 import sys
 from itertools import combinations
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdframe import build
+from kdframe import build, exit_codes
 from kdframe.backbones import Backbone, Output
 from kdframe.config import load
 from kdframe.registry import BACKBONES
@@ -143,14 +144,17 @@ def test_yaml_names_a_stage_once_where_both_have_its_number() -> None:
     assert as_yaml([(1, 1), (2, 3)]) == "LOSS: {feature: {STAGES: [1, [2, 3]]}}"
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def list_taps(monkeypatch, capsys):
+    """The script's exit code, and what it prints on stdout and stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [TOOL, *words])
+        code = exit_codes.answered(runpy.run_path(TOOL)["main"])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
 
 
 NETWORKS = (
@@ -160,16 +164,16 @@ NETWORKS = (
 )
 
 
-def test_the_tools_yaml_pasted_into_the_config_builds_a_term(tmp_path) -> None:
+def test_the_tools_yaml_pasted_into_the_config_builds_a_term(tmp_path, list_taps) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"{NETWORKS}LOSS: {{kd: {{}}}}\n")
-    ended = run(TOOL, "--config-file", str(config))
-    assert (ended.returncode, ended.stderr) == (0, "")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ended.stdout.splitlines()]
+    code, out, err = list_taps("--config-file", str(config))
+    assert (code, err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     table = {row[0]: row[1:] for row in rows if row}
     assert table["3"][:3] == ["16x8x8", "4", f"{8 * 16 * 9 + 16 * 16 * 9 + 8 * 16 + 96:,}"]
     assert table["5"][:5] == ["", "", "", "64x4x4", "8"]
-    yaml = ended.stdout.splitlines()[-1].strip()
+    yaml = out.splitlines()[-1].strip()
     assert yaml == "LOSS: {feature: {STAGES: [1, [2, 3], [3, 5]]}}"
     config.write_text(f"{NETWORKS}{yaml}\n")
     pasted = load(config)
@@ -181,19 +185,19 @@ def test_the_tools_yaml_pasted_into_the_config_builds_a_term(tmp_path) -> None:
 
 
 def test_without_a_teacher_the_student_is_shown_alone_and_a_size_spares_the_dataset(
-    tmp_path,
+    tmp_path, list_taps
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(
         f"DATASET: {{NAME: cifar100, ROOT: {tmp_path}}}\n"
         "STUDENT: {NAME: cifar_resnet, DEPTH: 8}\nLOSS: {cross_entropy: {}}\n"
     )
-    ended = run(TOOL, "--config-file", str(config), "--size", "64", "--classes", "100")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "teacher" not in ended.stdout
-    assert "STAGES" not in ended.stdout
-    assert "64x16x16" in ended.stdout
-    assert f"{100 * 65:,}" in ended.stdout
+    code, out, err = list_taps("--config-file", str(config), "--size", "64", "--classes", "100")
+    assert (code, err) == (0, "")
+    assert "teacher" not in out
+    assert "STAGES" not in out
+    assert "64x16x16" in out
+    assert f"{100 * 65:,}" in out
 
 
 def test_help_and_wrong_words_are_answered_in_a_line_without_torch(tmp_path) -> None:
@@ -212,6 +216,11 @@ def test_help_and_wrong_words_are_answered_in_a_line_without_torch(tmp_path) -> 
             "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
             "finally: assert 'torch' not in sys.modules\n"
         )
-        ended = run("-c", program)
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         assert ended.returncode == code
         assert ended.stderr.count("\n") == (code == 2)
