@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,16 +187,20 @@ def build_terms(
 def check_stages(
     config: Config, key: str, options: dict[str, Any], student: Backbone, teacher: Backbone | None
 ) -> None:
-    """Options named stage, stages and pairs must be stages of both networks."""
+    """Options named stage, stages and pairs must be stages that the networks have.
+
+    A pair among stages is the student's stage and the teacher's; one among ``pairs`` is two stages
+    of either network.
+    """
     for option in {"stage", "stages", "pairs"} & options.keys():
-        value = options[option]
-        stages = (value,) if isinstance(value, int) else value
-        flat = tuple(i for s in stages for i in (s if isinstance(s, tuple) else (s,)))
-        for whose, network in (("STUDENT", student), ("TEACHER", teacher)):
+        entries = (options[option],) if option == "stage" else options[option]
+        pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in entries]
+        for i, (whose, network) in enumerate((("STUDENT", student), ("TEACHER", teacher))):
+            numbers = chain(*pairs) if option == "pairs" else (pair[i] for pair in pairs)
             with blame(config, f"LOSS.{key}.{option.upper()}"):
                 try:
                     if network is not None:
-                        network.stages_of(flat)
+                        network.stages_of(tuple(dict.fromkeys(numbers)))
                 except ValueError as error:
                     raise ValueError(f"{whose}: {error}") from error
 

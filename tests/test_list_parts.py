@@ -1,3 +1,4 @@
+import inspect
 import os
 import runpy
 import subprocess
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kdframe import exit_codes
-from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
+from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, NEEDS
+from kdframe.reports.methods import COMMAND
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = str(ROOT / "tools/list_parts.py")
@@ -39,19 +41,50 @@ def test_every_part_is_listed_with_its_options_and_a_family_by_its_number(list_p
     assert f"  and {more} more of a library; ask for one by NAME" in lines
 
 
-def test_a_part_is_shown_with_file_first_line_options_and_defaults(list_parts) -> None:
-    lines = [line.split() for line in list_parts("distillers", "kd")[1]]
-    assert lines[0] == ["kd", "kdframe/distillers/kd.py"]
-    assert " ".join(lines[1]) == DISTILLERS["kd"].__doc__.splitlines()[0]
-    assert ["TEMPERATURE", "4.0"] in lines
+def test_a_term_is_shown_whole_with_source_options_and_needs(list_parts) -> None:
+    code, lines, _ = list_parts("distillers", "sp")
+    assert code == 0
+    assert lines[0].split() == ["sp", "kdframe/distillers/sp.py"]
+    assert lines[1] == sys.modules["kdframe.distillers.sp"].__doc__.splitlines()[0]
+    assert inspect.getdoc(DISTILLERS["sp"]) in "\n".join(lines)
+    assert "    STAGES [-1]" in lines
+    assert f"    global_batch: {NEEDS['global_batch']}" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("kd", []), ("cross_entropy", ["no teacher"]), ("fitnet", ["learned"])],
+)
+def test_a_term_says_what_it_needs_and_learns(list_parts, name, words) -> None:
+    _, lines, _ = list_parts("distillers", name)
+    said = lines[lines.index("Needs:") + 1 :] if words else []
+    assert ("Needs:" in lines) == bool(words)
+    assert [line.strip().partition(":")[0] for line in said] == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("hooks", "curves"), ("datasets", "glyphs"), ("backbones", "cifar_resnet")]
+)
+def test_a_part_of_any_kind_is_shown_with_its_whole_docstring(list_parts, kind, name) -> None:
+    registry = {r.kind: r for r in (BACKBONES, DATASETS, HOOKS)}[kind]
+    _, lines, _ = list_parts(kind, name)
+    assert inspect.getdoc(registry[name]) in "\n".join(lines)
+    said = [line.split()[0] for line in lines[lines.index("Options:") + 1 :]]
+    assert said == [option.upper() for option in registry.options(name)]
 
 
 def test_a_librarys_part_is_shown_by_name(list_parts) -> None:
-    lines = [line.split() for line in list_parts("backbones", "resnet18")[1]]
-    assert lines[0][0] == "resnet18"
-    assert [option.upper() for option in BACKBONES.options("resnet18")] == [
-        words[0] for words in lines[2:] if words
-    ]
+    _, lines, _ = list_parts("backbones", "resnet18")
+    assert lines[0].split() == ["resnet18", "kdframe/backbones/timm.py"]
+    said = [line.split()[0] for line in lines[lines.index("Options:") + 1 :]]
+    assert said == [option.upper() for option in BACKBONES.options("resnet18")]
+
+
+def test_the_page_of_methods_is_what_the_registry_says(list_parts) -> None:
+    code, lines, _ = list_parts("distillers", "--markdown")
+    assert code == 0
+    written = (ROOT / "docs/methods.md").read_text().splitlines()
+    assert lines == written, f"write it anew: python {COMMAND} > docs/methods.md"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +96,8 @@ def test_a_librarys_part_is_shown_by_name(list_parts) -> None:
             "KIND takes one of backbones, datasets, distillers, hooks, not 'distiller'. "
             "Did you mean distillers?",
         ),
+        (("hooks", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
+        (("distillers", "kd", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
     ],
 )
 def test_a_wrong_kind_or_name_is_one_line_and_exit_code_2(list_parts, words, answer) -> None:

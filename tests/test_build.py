@@ -1,0 +1,116 @@
+"""From a config to its terms: stages that pair unlike networks, and those that aren't there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from kdframe import build
+from kdframe.backbones import Backbone, Output
+from kdframe.config import Config, ConfigError, load
+from kdframe.registry import DISTILLERS
+
+NETWORKS = (
+    "DATASET: {NAME: glyphs, TRAIN: 36, TEST: 36}\n"
+    "STUDENT: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 2}\n"  # stages 0 to 3: 32, 32, 16, 8 pixels
+    "TEACHER: {NAME: resnet10t, WEIGHTS: random}\n"  # stages 0 to 4: 16, 8, 4, 2, 1 pixels
+)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> tuple[Backbone, Backbone]:
+    config = written(tmp_path_factory.mktemp("networks"), "LOSS: {at: {}}\n")
+    student, teacher = (
+        build.build_backbone(config, branch, 36, (3, 32, 32)) for branch in ("STUDENT", "TEACHER")
+    )
+    assert [shape[1] for shape in student.shapes] == [32, 32, 16, 8]
+    assert [shape[1] for shape in teacher.shapes] == [16, 8, 4, 2, 1]
+    return student, teacher
+
+
+def written(folder: Path, loss: str, alone: bool = False) -> Config:
+    path = folder / "c.yaml"
+    lines = NETWORKS.splitlines(keepends=True)
+    path.write_text("".join(lines[:2] if alone else lines) + loss)
+    return load(path)
+
+
+def test_a_pair_of_stages_loads_as_a_pair_and_dumps_and_loads_to_itself(tmp_path) -> None:
+    config = written(tmp_path, "LOSS: {at: {STAGES: [[1, 2]]}, at/other: {STAGES: [2, [3, -1]]}}\n")
+    again = tmp_path / "again.yaml"
+    again.write_text(config.dump())
+    for tree in (config.tree, load(again).tree):
+        assert tree.LOSS.at.STAGES == ((1, 2),)
+        assert tree.LOSS["at/other"].STAGES == (2, (3, -1))
+    assert yaml.safe_load(config.dump())["LOSS"]["at"]["STAGES"] == [[1, 2]]
+    assert load(again).digest() == config.digest()
+
+
+def test_a_pair_compares_the_students_stage_with_the_teachers(tmp_path, networks) -> None:
+    config = written(tmp_path, "LOSS: {at: {STAGES: [[1, 2]]}}\n")
+    (term,) = build.build_terms(config, *networks)
+    student, teacher = (network.probe() for network in networks)
+    cut = [
+        Output(o.logits, o.embedding, [o.features[0], o.features[stage]])
+        for o, stage in ((student, 1), (teacher, 2))
+    ]
+    expected = DISTILLERS["at"](*cut, None, stages=(1,))
+    torch.testing.assert_close(term.loss(student, teacher, None), expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "answer"),
+    [
+        ("at: {STAGES: [[9, 2]]}", "at.STAGES: STUDENT: no stage [9]: this network has 0 to 3"),
+        ("at: {STAGES: [[1, 9]]}", "at.STAGES: TEACHER: no stage [9]: this network has 0 to 4"),
+        ("at: {STAGES: [1, 4]}", "at.STAGES: STUDENT: no stage [4]: this network has 0 to 3"),
+        ("at: {STAGES: [[4, 4]]}", "at.STAGES: STUDENT: no stage [4]: this network has 0 to 3"),
+        ("at: {STAGES: [[3, -6]]}", "at.STAGES: TEACHER: no stage [-6]: this network has 0 to 4"),
+        ("fitnet: {STAGE: 4}", "fitnet.STAGE: STUDENT: no stage [4]: this network has 0 to 3"),
+        ("feature/a: {STAGES: [7]}", "feature/a.STAGES: STUDENT: no stage [7]: this network has"),
+    ],
+)
+def test_a_stage_that_a_network_lacks_is_refused_with_file_key_and_network(
+    tmp_path, networks, loss, answer
+) -> None:
+    config = written(tmp_path, f"LOSS: {{{loss}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        build.build_terms(config, *networks)
+    assert str(caught.value).startswith(f"{config.path}: LOSS.{answer}")
+
+
+@pytest.mark.parametrize("stages", ["[[1, 2]]", "[1, [3, 4], [-1, -1], [-4, -5]]", "[]"])
+def test_a_stage_that_the_other_network_lacks_may_stand_in_a_pair(
+    tmp_path, networks, stages
+) -> None:
+    config = written(tmp_path, f"LOSS: {{at: {{STAGES: {stages}}}}}\n")
+    build.check_stages(
+        config, "at", build.options_of(DISTILLERS, "at", config.tree.LOSS.at), *networks
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "answer"),
+    [
+        (((1, 2), (2, 4)), "STUDENT: no stage [4]: this network has 0 to 3"),
+        (((-5, 1),), "STUDENT: no stage [-5]: this network has 0 to 3"),
+        (((1, 2), (2, 3)), None),
+        ((), None),
+    ],
+)
+def test_pairs_are_two_stages_of_each_network(tmp_path, networks, pairs, answer) -> None:
+    config = written(tmp_path, "LOSS: {at: {}}\n")
+    if answer is None:
+        build.check_stages(config, "fsp", {"pairs": pairs}, *networks)
+        return
+    with pytest.raises(ConfigError, match=r"LOSS\.fsp\.PAIRS") as caught:
+        build.check_stages(config, "fsp", {"pairs": pairs}, *networks)
+    assert answer in str(caught.value)
+
+
+def test_without_a_teacher_only_the_students_stages_are_looked_at(tmp_path, networks) -> None:
+    config = written(tmp_path, "LOSS: {cross_entropy: {}}\n", alone=True)
+    build.check_stages(config, "x", {"stages": ((1, 99),)}, networks[0], None)
+    with pytest.raises(ConfigError, match=r"STUDENT: no stage \[99\]"):
+        build.check_stages(config, "x", {"stages": ((99, 1),)}, networks[0], None)
