@@ -143,33 +143,29 @@ def brief(values: list[Any]) -> str:
 def build_terms(
     config: Config, student: Backbone, teachers: Sequence[Backbone], labels: Callable[[], Tensor]
 ) -> list[Term]:
-    """The terms of LOSS, each tried on the networks' probed outputs.
-
-    ``labels`` gives the class of every training item by its number, -1 for those held out.
-    """
-    terms, teacher = [], teachers[0] if teachers else None
+    """The terms of LOSS, each tried on probed outputs; ``labels`` is ``data.train.labels``."""
+    terms, teacher = [], next(iter(teachers), None)
     for key, node in config.tree.LOSS.items():
         if node is None:
             continue
         name = key.split("/")[0]
         part, options = DISTILLERS[name], options_of(DISTILLERS, name, node)
         needs = frozenset(DISTILLERS.needs(name))
-        check_stages(config, key, options, student, teacher)
         torch.manual_seed(seed_of(config.tree.SEED, "LOSS", key))
         with blame(config, f"LOSS.{key}"):
             module = inspect.isclass(part)
             if module and config.tree.TEACHER.TRAIN:
                 raise ValueError("it keeps or learns for one of two networks that teach each other")
             loss: Any = functools.partial(part, **options)
-            if module:
-                loss = part(student, teacher, **options)
-            if "labels" in needs:
-                loss.set_labels(labels())
-            images = parallel.world() if "global_batch" in needs else 1
-            images *= config.tree.SOLVER.BATCH_SIZE // (
-                parallel.world() * config.tree.SOLVER.ACCUMULATE
-            )
-            try_out(loss, needs, student, teachers, min(images, 4))
+            try:
+                if module:
+                    loss = part(student, teacher, **options)
+                if "labels" in needs:
+                    loss.set_labels(labels())
+                try_out(loss, needs, student, teachers, images_of(config, needs, options))
+            except ValueError:
+                check_stages(config, key, options, student, teacher)  # says whose
+                raise
         needs_teacher = not DISTILLERS.does_without(name, "teacher")
         terms.append(
             Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher, needs)
@@ -184,10 +180,18 @@ def build_terms(
     return terms
 
 
+def images_of(config: Config, needs: frozenset[str], options: dict[str, Any]) -> int:
+    """As many images as a term sees in a step, but at most 4 where their number isn't an option."""
+    processes = 1 if "global_batch" in needs else parallel.world()
+    solver = config.tree.SOLVER
+    images: int = solver.BATCH_SIZE // (processes * solver.ACCUMULATE)
+    return images if "batch_size" in options else min(images, 4)
+
+
 def check_stages(
     config: Config, key: str, options: dict[str, Any], student: Backbone, teacher: Backbone | None
 ) -> None:
-    """Options named stage, stages and pairs must be stages that the networks have.
+    """Raises for options named stage, stages and pairs that aren't stages of the networks.
 
     A pair among stages is the student's stage and the teacher's; one among ``pairs`` is two stages
     of either network.
@@ -237,12 +241,11 @@ def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int,
     blank = functools.partial(build_backbone, num_classes=num_classes, input_size=input_size)
     student = blank(config, "STUDENT")
     for key, node in config.tree.LOSS.items():
-        part = DISTILLERS[key.split("/")[0]]
-        if node is not None and hasattr(part, "deployed"):
-            options = options_of(DISTILLERS, key.split("/")[0], node)
-            deployed: Backbone = part(student, blank(config, "TEACHER"), **options).deployed(
-                student
-            )
+        name = key.split("/")[0]
+        if node is not None and hasattr(DISTILLERS[name], "deployed"):
+            options = options_of(DISTILLERS, name, node)
+            term = DISTILLERS[name](student, blank(config, "TEACHER"), **options)
+            deployed: Backbone = term.deployed(student)
             return deployed
     return student
 

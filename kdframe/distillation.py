@@ -111,7 +111,7 @@ class Distillation(nn.Module):
         student, teachers = self.ask(self.student, batch, needs), []
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self.teachers if "teachers" in needs else self.teachers[:1]
-            teachers = [self.ask(teacher, batch, needs) for teacher in asked]
+            teachers = [self.ask(teacher, batch, of_teacher(needs)) for teacher in asked]
         values = self.values(on, student, [t.detached() for t in teachers], batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()
         if self.partner is not None:
@@ -139,7 +139,8 @@ class Distillation(nn.Module):
 
     def teach(self, batch: Batch, term: Term) -> Output:
         """The first teacher's Output alone, as that term is handed it."""
-        return self.ask(self.teachers[0], batch, term.needs).output(term.needs)
+        needs = of_teacher(term.needs)
+        return self.ask(self.teachers[0], batch, needs).output(needs)
 
     def values(
         self, on: Sequence[Term], student: Answer, teachers: Sequence[Answer], batch: Batch
@@ -148,7 +149,7 @@ class Distillation(nn.Module):
         values = {}
         with torch.autocast(batch.image.device.type, enabled=False):
             for term in on:
-                known = tuple(teacher.output(term.needs) for teacher in teachers)
+                known = tuple(teacher.output(of_teacher(term.needs)) for teacher in teachers)
                 teacher = known if "teachers" in term.needs else next(iter(known), None)
                 given = batch_for(batch, term.needs)
                 values[term.name] = term.loss(student.output(term.needs), teacher, given)
@@ -179,6 +180,11 @@ class Answer:
             for outputs in (self.plain, self.before)
         )
         return Answer(plain, before)
+
+
+def of_teacher(needs: frozenset[str]) -> frozenset[str]:
+    """What these needs ask of a teacher."""
+    return needs | {"preactivations"} if "teacher_preactivations" in needs else needs
 
 
 class OnDemand(list[Tensor]):
@@ -246,7 +252,7 @@ def try_out(
     """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
     rows = 2 * images if "views" in needs else images
 
-    def probed(backbone: Backbone) -> Output:
+    def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
         if "preactivations" in needs:
             _ = backbone.taps  # a network may have none to hand out
         return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
@@ -255,9 +261,9 @@ def try_out(
     batch = Batch(
         torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
     )
-    outputs = tuple(probed(teacher) for teacher in teachers)
+    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
     handed = outputs if "teachers" in needs else next(iter(outputs), None)
     with torch.no_grad():
-        value = copy.deepcopy(loss)(probed(student), handed, batch)
+        value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
     if not isinstance(value, Tensor) or value.shape != ():
         raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")

@@ -20,6 +20,7 @@ TYPING_ONLY = ("Output", "Backbone", "Batch", "Trainer", "Tensor", "Path")  # ma
 PLAIN = (bool, int, float, str, tuple)
 NEEDS = {  # what a term may ask for beyond (student Output, teacher Output, Batch)
     "preactivations": "the features handed over are the maps before each stage's last activation",
+    "teacher_preactivations": "so are the teacher's, while the student's are as they are",
     "views": "Outputs and Batch of 2B rows: the images, and then a stronger view of each",
     "labels": "set_labels(labels) is called once: the class of every training item, -1 for none",
     "teacher_classifier": "it takes teacher.classifier, the layer from embedding to logits",

@@ -29,6 +29,10 @@ def networks(tmp_path_factory) -> tuple[Backbone, Backbone]:
     return student, teacher
 
 
+def labels() -> torch.Tensor:
+    return torch.arange(36)
+
+
 def written(folder: Path, loss: str, alone: bool = False) -> Config:
     path = folder / "c.yaml"
     lines = NETWORKS.splitlines(keepends=True)
@@ -49,7 +53,7 @@ def test_a_pair_of_stages_loads_as_a_pair_and_dumps_and_loads_to_itself(tmp_path
 
 def test_a_pair_compares_the_students_stage_with_the_teachers(tmp_path, networks) -> None:
     config = written(tmp_path, "LOSS: {at: {STAGES: [[1, 2]]}}\n")
-    (term,) = build.build_terms(config, *networks)
+    (term,) = build.build_terms(config, networks[0], networks[1:], labels)
     student, teacher = (network.probe() for network in networks)
     cut = [
         Output(o.logits, o.embedding, [o.features[0], o.features[stage]])
@@ -76,8 +80,42 @@ def test_a_stage_that_a_network_lacks_is_refused_with_file_key_and_network(
 ) -> None:
     config = written(tmp_path, f"LOSS: {{{loss}}}\n")
     with pytest.raises(ConfigError) as caught:
-        build.build_terms(config, *networks)
+        build.build_terms(config, networks[0], networks[1:], labels)
     assert str(caught.value).startswith(f"{config.path}: LOSS.{answer}")
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("kd: {TEMPERATURE: 0}", "LOSS.kd: temperature takes a number above 0, not 0.0."),
+        ("dkd: {BETA: -1}", "LOSS.dkd: beta takes a number from 0, not -1.0."),
+        ("at: {VARIANT: codes}", "LOSS.at: variant takes code or paper, not 'codes'. Did"),
+        ("semckd: {BATCH_SIZE: 2}", "LOSS.semckd: "),
+        ("simkd: {}, simkd/again: {}", "LOSS: only one of simkd and simkd/again can make"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_while_the_run_is_built(
+    tmp_path, networks, loss, message
+) -> None:
+    config = written(tmp_path, f"LOSS: {{{loss}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        build.build_terms(config, networks[0], networks[1:], labels)
+    assert str(caught.value).startswith(f"{config.path}: {message}")
+
+
+def test_a_batch_of_one_cannot_be_compared_and_is_refused_while_the_run_is_built(
+    tmp_path, networks
+) -> None:
+    config = written(tmp_path, "LOSS: {rkd: {}}\nSOLVER: {BATCH_SIZE: 4, ACCUMULATE: 4}\n")
+    with pytest.raises(ConfigError, match=r"LOSS\.rkd: .* a batch takes 2 at least, not 1"):
+        build.build_terms(config, networks[0], networks[1:], labels)
+
+
+def test_a_stage_of_the_student_alone_need_not_be_the_teachers(tmp_path, networks) -> None:
+    student, teacher = networks[::-1]
+    assert len(student.shapes) > len(teacher.shapes)
+    config = written(tmp_path, "LOSS: {ofa_stages: {STAGES: [4]}}\n")
+    assert build.build_terms(config, student, [teacher], labels)
 
 
 @pytest.mark.parametrize("stages", ["[[1, 2]]", "[1, [3, 4], [-1, -1], [-4, -5]]", "[]"])

@@ -140,6 +140,7 @@ def test_a_term_gets_what_it_needs_and_others_do_not() -> None:
         Term("views", look("views"), needs=frozenset({"views"})),
         Term("teachers", look("teachers"), needs=frozenset({"teachers"})),
         Term("before", look("before"), needs=frozenset({"preactivations"})),
+        Term("taught", look("taught"), needs=frozenset({"teacher_preactivations"})),
     ]
     student, teacher, other = (BACKBONES["cifar_resnet"](5, depth=8, width=2) for _ in range(3))
     model = Distillation(student, teacher, terms, others=[other]).eval()
@@ -159,6 +160,8 @@ def test_a_term_gets_what_it_needs_and_others_do_not() -> None:
     assert torch.equal(second.logits, other(given.image).logits)
     assert torch.equal(seen["before"][0].features[-1].relu(), weak.features[-1])
     assert (seen["before"][1].features[-1] < 0).any()
+    assert torch.equal(seen["taught"][0].features[-1], weak.features[-1])
+    assert torch.equal(seen["taught"][1].features[-1], seen["before"][1].features[-1])
 
 
 def test_other_teachers_are_asked_only_by_a_term_that_needs_them() -> None:

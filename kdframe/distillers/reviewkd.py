@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import Stages, paired, pooled, sides
+from kdframe.distillers.maps import Stages, paired, pooled
 from kdframe.distillers.ranges import from_0
 from kdframe.registry import DISTILLERS
 
 
-@DISTILLERS.register("reviewkd", needs=("preactivations",))
+@DISTILLERS.register("reviewkd", needs=("teacher_preactivations",))
 class ReviewKD(nn.Module):
     """Regresses each of the teacher's maps from the student's map and all deeper ones.
 
@@ -26,8 +26,8 @@ class ReviewKD(nn.Module):
     neighbour.  out_i: a 3x3 convolution and BatchNorm.  mse is the mean over all elements.  0 only
     where learning makes every out_i(u_i) the teacher's map: equal networks don't score 0.
 
-    As the authors run CIFAR, f_teacher is before the activation and f_student after it (where the
-    student's stages don't end in ReLU, before it too).  On ImageNet their code has both after it.
+    As the authors run CIFAR, f_teacher is before the activation and f_student as the stage hands
+    it out, after it.  On ImageNet their code has both after it.
 
     Published: WEIGHT 5 (r56->20 .6, r110->32 1, 32x4->ShuffleNetV2 8) and WARMUP 20, with
     cross_entropy 1.  CIFAR-100: 75.63, 76.12, 74.84, 71.89.
@@ -48,9 +48,6 @@ class ReviewKD(nn.Module):
             ABF(f_student.shape[1], width, f_teacher.shape[1], deepest=i == 0)
             for i, (f_student, f_teacher) in enumerate(levels)
         )
-        ends = ends_in_relu(student)
-        mine, _ = sides(stages)
-        self.activated = (False, *(ends[i] for i in reversed(student.stages_of(mine))))
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         if self.training and len(student.logits) < 2:
@@ -61,9 +58,8 @@ class ReviewKD(nn.Module):
         losses = []
         u: Tensor | None = None
         levels = levels_of(student, teacher, self.stages)
-        for fuse, relu, maps in zip(self.fusions, self.activated, levels, strict=True):
-            f_student, f_teacher = maps
-            u, out = fuse(f_student.relu() if relu else f_student, u, f_teacher.shape[2:])
+        for fuse, (f_student, f_teacher) in zip(self.fusions, levels, strict=True):
+            u, out = fuse(f_student, u, f_teacher.shape[2:])
             losses.append(HCL(out, f_teacher))
         return torch.stack(losses).sum()
 
@@ -115,16 +111,3 @@ def levels_of(student: Output, teacher: Output, stages: Stages) -> list[tuple[Te
     """Both networks' maps, from the embedding to the shallowest stage."""
     embeddings = student.embedding[:, :, None, None], teacher.embedding[:, :, None, None]
     return [embeddings, *reversed(paired(student, teacher, stages))]
-
-
-def ends_in_relu(student: Backbone) -> list[bool]:
-    """Whether each stage's feature is the ReLU of the map before its activation."""
-    taps = student.taps  # from here on a pass keeps the maps before the activations
-    noise = torch.randn(1, *student.input_size, generator=torch.Generator().manual_seed(0))
-    with student.looked_at():
-        output = student(noise.to(next(student.parameters())))
-        before = student.before_activation(output).features
-    return [
-        tap.activation is not None and torch.equal(f_before.relu(), f)
-        for tap, f_before, f in zip(taps, before, output.features, strict=True)
-    ]

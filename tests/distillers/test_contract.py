@@ -28,16 +28,14 @@ NO_SLOPE = {  # terms whose gradient isn't that of their value, and why
 }
 OF_AN_ORDER = {  # terms whose value depends on the order of the batch, and why
     "mgd": "a mask is drawn for each row",
-}
-NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
-    "embedding_cosine": "PyTorch tutorials",
-    "mlkd": "CVPR",
-    "fsp": "CVPR 2017",
     "semckd": "its queries and keys read an image's likenesses by place in the batch",
 }
 NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
-    "srrl": "ICLR 2021",
+    "embedding_cosine": "PyTorch tutorials",
+    "fsp": "CVPR 2017",
     "irg": "CVPR 2019",
+    "mlkd": "CVPR",
+    "srrl": "ICLR 2021",
 }
 
 

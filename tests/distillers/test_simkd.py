@@ -114,7 +114,7 @@ def test_what_is_deployed_is_the_trained_modules_and_weights_that_come_later(bac
 def test_another_students_weights_may_be_deployed(backbone) -> None:
     student, _, term, network = deployed(backbone)
     averaged = copy.deepcopy(student)
-    nn.init.normal_(averaged.network.stages[0].weight)
+    nn.init.normal_(averaged.network.stages[0][0].weight)
     image = torch.randn(2, 3, 8, 8)
     answer = term.deployed(averaged).eval()(image)
     torch.testing.assert_close(answer.features, averaged(image).features)
