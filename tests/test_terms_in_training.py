@@ -1,0 +1,130 @@
+"""Every registered term in a real training: what it learns is trained, saved and resumed."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kdframe import build, checkpoint
+from kdframe.build import Data
+from kdframe.config import Config, load
+from kdframe.registry import DISTILLERS
+from kdframe.trainer import Stopped, Trainer
+
+CONFIG = """
+DATASET: {{NAME: glyphs, TRAIN: 56, TEST: 36, VAL: 8}}
+STUDENT: {{NAME: cifar_resnet, DEPTH: 8, WIDTH: 4, STRIDE: 2}}
+TEACHER: {{NAME: cifar_resnet, DEPTH: 8, WIDTH: 8, STRIDE: 2, WEIGHTS: random}}
+LOSS: {{{term}}}
+SOLVER: {{EPOCHS: 1, BATCH_SIZE: 12, LR: 0.01, WEIGHT_DECAY: 0}}
+DEVICE: cpu
+"""
+OPTIONS = {"crd": "NEGATIVES: 8", "ft": "EPOCHS: 1", "semckd": "BATCH_SIZE: 12"}
+STATEFUL = [name for name in DISTILLERS if inspect.isclass(DISTILLERS[name])]
+
+
+def written(folder: Path, name: str) -> Config:
+    beside = "" if name == "cross_entropy" else ", cross_entropy: {}"
+    if name == "ctkd":
+        beside += ", kd: {}"  # theta alone rests while lambda is 0
+    path = folder / f"{name}.yaml"
+    path.write_text(CONFIG.format(term=f"{name}: {{{OPTIONS.get(name, '')}}}{beside}"))
+    return load(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Data:
+    config = written(tmp_path_factory.mktemp("data"), "kd")
+    return build.build_data(config, torch.device("cpu"))
+
+
+def trainer(config: Config, data: Data, folder: Path, **more) -> Trainer:
+    folder.mkdir(exist_ok=True)
+    student, teachers = build.build_networks(config, data)
+    made = build.build_trainer(config, data, student, teachers, folder, **more)
+    made.hooks = []
+    return made
+
+
+def state(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Of student, terms and optimizer, flat."""
+    whole = {f"model.{k}": v.clone() for k, v in trainer.model.state_dict().items()}
+    for name, of in checkpoint.by_name(trainer.model, trainer.optimizer).items():
+        whole |= {f"{name}.{k}": v.clone() for k, v in of.items() if isinstance(v, torch.Tensor)}
+    return whole
+
+
+@pytest.mark.parametrize("name", list(DISTILLERS))
+def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path, data, name) -> None:
+    config = written(tmp_path, name)
+    whole = trainer(config, data, tmp_path / "whole")
+    start = state(whole)
+    whole.train()
+    parts: list[Trainer] = []
+    first = trainer(
+        config, data, tmp_path / "parts", asked=lambda: 15 if parts and parts[0].step == 2 else 0
+    )
+    parts.append(first)
+    with pytest.raises(Stopped):
+        first.train()
+    second = trainer(config, data, tmp_path / "parts")
+    found = checkpoint.newest(tmp_path / "parts/checkpoints")
+    assert found is not None and found["step"] == 2
+    second.load(found)
+    second.train()
+    ends = state(whole), state(second)
+    assert ends[0].keys() == ends[1].keys() >= start.keys()
+    assert [k for k in ends[0] if not torch.equal(ends[0][k], ends[1][k])] == []
+    assert whole.history == second.history
+    assert whole.deployed.network.state_dict().keys() == found["deployed"].keys()
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, data, name) -> None:
+    made = trainer(written(tmp_path, name), data, tmp_path / "run")
+    made.plan = replace(made.plan, epochs=1)
+    own = dict(made.model.learned.named_parameters())
+    learned = {k: p for k, p in own.items() if p.requires_grad}
+    in_optimizer = [p for group in made.optimizer.param_groups for p in group["params"]]
+    assert all(sum(p is q for q in in_optimizer) == 1 for p in learned.values())
+    assert not any(p is q for k, p in own.items() if k not in learned for q in in_optimizer)
+    teacher = made.model.teacher
+    assert teacher is not None
+    assert not any(p is q for p in teacher.parameters() for q in in_optimizer)
+    before = {k: p.detach().clone() for k, p in learned.items()}
+    frozen = checkpoint.digest(teacher.state_dict())
+    made.train()
+    still = [k for k, p in learned.items() if torch.equal(p, before[k])]
+    assert still == ([] if name != "ctkd" else still)
+    assert checkpoint.digest(teacher.state_dict()) == frozen
+    saved = checkpoint.newest(tmp_path / "run/checkpoints")
+    assert saved is not None and saved["learned"].keys() == made.model.learned.state_dict().keys()
+    assert saved["student"].keys() == made.model.student.network.state_dict().keys()
+    if not hasattr(made.model.learned[name], "deployed"):
+        made.save_weights("student.safetensors", made.deployed)
+        weights, _ = checkpoint.load_weights(tmp_path / "run/student.safetensors")
+        assert weights.keys() == saved["student"].keys()
+
+
+def test_the_student_that_simkd_deploys_is_measured_saved_and_found_again(tmp_path, data) -> None:
+    config = written(tmp_path, "simkd")
+    made = trainer(config, data, tmp_path / "run")
+    made.train()
+    made.save_weights("student.safetensors", made.deployed)
+    weights, _ = checkpoint.load_weights(tmp_path / "run/student.safetensors")
+    classifier = made.model.teacher.classifier
+    assert any(torch.equal(w, classifier.weight) for w in weights.values())
+    fresh = build.build_deployed(config, 36, data.image)
+    checkpoint.fit(weights, fresh.network, tmp_path / "run/student.safetensors")
+    image = torch.randn(2, *data.image)
+    for network in (fresh, made.deployed):
+        network.eval()
+    torch.testing.assert_close(fresh(image).logits, made.deployed(image).logits)
+    assert not torch.allclose(made.model.student(image).logits, made.deployed(image).logits)
+    measured = made.evaluate(data.test)["student"]["nll"]
+    logits = torch.cat([fresh(batch.image).logits for batch in data.test.all(12)])
+    target = torch.cat([batch.target for batch in data.test.all(12)])
+    assert nn.functional.cross_entropy(logits, target).item() == pytest.approx(measured, rel=1e-5)
