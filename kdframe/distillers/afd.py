@@ -24,7 +24,8 @@ class AFD(nn.Module):
     t is a stage of the teacher, s one of the student; v is the mean over channels of f^2 as a
     vector of norm 1, the student's average-pooled to the teacher's size first (where it is
     smaller its pixels are repeated).  The inner mean is over positions.  A, p and W_t (with a
-    bias and a BatchNorm) are learned, ``dim`` wide.  0 where all v are alike.
+    BatchNorm) are learned, ``dim`` wide, without the biases before a BatchNorm that the authors
+    have: they do nothing.  0 where all v are alike.
 
     The authors compare every block; kdframe's stages are a ResNet's groups of them, a
     transformer's blocks.
@@ -85,5 +86,5 @@ def embedded(layers: nn.ModuleList, features: list[Tensor]) -> Tensor:
 
 
 def linear(before: int, after: int) -> nn.Sequential:
-    """With a BatchNorm."""
-    return nn.Sequential(nn.Linear(before, after), nn.BatchNorm1d(after))
+    """With a BatchNorm, which has the bias."""
+    return nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after))

@@ -20,8 +20,8 @@ class CWD(nn.Module):
         L    = sum over stages of  T^2 KL(p(f_teacher) || p(r(f_student)))
 
     The mean over images and channels, in nats, as in the authors' code.  r is a learned 1x1
-    convolution where channels differ; the larger map is average-pooled.  0 for equal maps, and for
-    maps of one position.  A number added to a whole channel means nothing.
+    convolution where channels differ, without a bias: a number added to a whole channel means
+    nothing.  The larger map is average-pooled.  0 for equal maps, and for maps of one position.
 
     Raises:
         ValueError: a wrong stage, or a temperature that isn't above 0.
@@ -40,7 +40,7 @@ class CWD(nn.Module):
         super().__init__()
         above_0(temperature=temperature)
         self.stages, self.temperature = stages, temperature
-        self.adapters = adapters(student, teacher, stages)
+        self.adapters = adapters(student, teacher, stages, bias=False)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         losses = []

@@ -31,7 +31,9 @@ def sides(stages: Stages) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return mine, theirs
 
 
-def adapters(student: Backbone, teacher: Backbone, stages: Stages) -> nn.ModuleList:
+def adapters(
+    student: Backbone, teacher: Backbone, stages: Stages, bias: bool = True
+) -> nn.ModuleList:
     """For each of these stages a learned 1x1 convolution from the student's channels to the
     teacher's, where they differ (ValueError as in ``paired``).
     """
@@ -40,7 +42,7 @@ def adapters(student: Backbone, teacher: Backbone, stages: Stages) -> nn.ModuleL
         for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages)
     ]
     return nn.ModuleList(
-        nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, kernel_size=1)
+        nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, kernel_size=1, bias=bias)
         for mine, theirs in channels
     )
 

@@ -20,10 +20,10 @@ class PKD(nn.Module):
         L    = sum over stages of  mean( (z(r(f_student)) - z(f_teacher))^2 ) / 2
 
     which is 1 - Pearson's correlation of a channel's two maps, the mean over channels: from 0 to 2,
-    and 0.5 for a channel that is constant in one network.  r is a learned 1x1 convolution where
-    channels differ.  The images are those of one process.  The public code's std divides by
-    n - 1 values where this divides by n, and makes (n - 1)/n of this; it interpolates the student's
-    map to the teacher's size, where here the larger is average-pooled.
+    and 0.5 for a channel that is constant in one network.  r is a learned 1x1 convolution without a
+    bias where channels differ.  The images are those of one process.  The public code's std divides
+    by n - 1 values where this divides by n, and makes (n - 1)/n of this; it interpolates the
+    student's map to the teacher's size, where here the larger is average-pooled.
 
     Published, for a detector's pyramid: WEIGHT 10 on each level.
     """
@@ -31,7 +31,7 @@ class PKD(nn.Module):
     def __init__(self, student: Backbone, teacher: Backbone, *, stages: Stages = ()) -> None:
         super().__init__()
         self.stages = stages
-        self.adapters = adapters(student, teacher, stages)
+        self.adapters = adapters(student, teacher, stages, bias=False)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         losses = []

@@ -49,8 +49,7 @@ def normed(rows: list[list[float]]) -> list[list[float]]:
 
 
 def linear(layer: nn.Linear, rows: list[list[float]]) -> list[list[float]]:
-    W, b = layer.weight.tolist(), layer.bias.tolist()
-    return [[c + dot(weights, row) for weights, c in zip(W, b, strict=True)] for row in rows]
+    return [[dot(weights, row) for weights in layer.weight.tolist()] for row in rows]
 
 
 def dot(a: list[float], b: list[float]) -> float:

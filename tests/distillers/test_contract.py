@@ -34,7 +34,7 @@ NO_ARXIV = {  # terms whose source has no arXiv number: where it appeared
     "embedding_cosine": "PyTorch tutorials",
     "fsp": "CVPR 2017",
     "irg": "CVPR 2019",
-    "mlkd": "CVPR",
+    "mlkd": "CVPR 2023",
     "srrl": "ICLR 2021",
 }
 
