@@ -1,4 +1,4 @@
-"""Multi-level distillation: Jin et al. 2023, CVPR 2023, and the authors' code (paper from memory)."""
+"""Multi-level KD: Jin et al. 2023, CVPR 2023, and the authors' code (paper from memory)."""
 
 import torch
 import torch.nn.functional as F
