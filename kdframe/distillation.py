@@ -104,6 +104,15 @@ class Distillation(nn.Module):
         own = tuple(term.name for term in self.terms)
         return own + tuple(f"teacher/{name}" for name in own if self.partner is not None)
 
+    def alike(self) -> list[str]:
+        """The names of buffers that are the same on every process: terms of the global batch's."""
+        return [
+            f"learned.{term.name}.{name}"
+            for term in self.terms
+            if "global_batch" in term.needs and term.name in self.learned
+            for name, _ in self.learned[term.name].named_buffers()
+        ]
+
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and the value of each term that is on: unweighted, detached."""
         on = [term for term in self.terms if term.is_on(batch.epoch)]

@@ -58,7 +58,10 @@ class Trainer:
         self.parallel: nn.Module = model
         if parallel.world() > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(model, ids, find_unused_parameters=True)
+            wrap: Any = DistributedDataParallel
+            # a bank that every process fills with the same rows needn't be sent in every step
+            wrap._set_params_and_buffers_to_ignore_for_model(model, model.alike())
+            self.parallel = wrap(model, ids, find_unused_parameters=True)
         self.step = 0
         self.lr = 0.0
         self.loss = torch.zeros((), device=self.device)

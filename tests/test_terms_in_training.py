@@ -1,6 +1,8 @@
 """Every registered term in a real training: what it learns is trained, saved and resumed."""
 
 import inspect
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,3 +132,46 @@ def test_the_student_that_simkd_deploys_is_measured_saved_and_found_again(tmp_pa
     logits = torch.cat([fresh(batch.image).logits for batch in data.test.all(12)])
     target = torch.cat([batch.target for batch in data.test.all(12)])
     assert nn.functional.cross_entropy(logits, target).item() == pytest.approx(measured, rel=1e-5)
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+
+import torch
+
+from kdframe import build, checkpoint, parallel
+from kdframe.config import load
+from tests_of import trainer, written
+
+device = parallel.start("cpu")
+names, folder = sys.argv[2:], Path(sys.argv[1])
+for name in names:
+    torch.manual_seed(parallel.rank())  # nothing may hang on a process's own generator
+    config = load(folder / f"{name}.yaml")
+    data = build.build_data(config, device)
+    made = trainer(config, data, folder / name)
+    made.train()
+    weights = made.model.state_dict()
+    # BatchNorm's averages are each process's own, and process 0's are saved
+    kept = {k: v for k, v in weights.items() if "running_" not in k}
+    digests = [None, None]
+    torch.distributed.all_gather_object(digests, {k: checkpoint.digest({k: kept[k]}) for k in kept})
+    differ = [k for k in kept if digests[0][k] != digests[1][k]]
+    if parallel.rank() == 0:
+        print(name, "differs in" if differ else "is alike", *differ[:3], flush=True)
+parallel.finish()
+"""
+
+
+def test_what_a_term_keeps_and_learns_is_equal_on_two_processes(tmp_path) -> None:
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    (tmp_path / "tests_of.py").write_text(Path(__file__).read_text())
+    for name in STATEFUL:
+        written(tmp_path, name)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(script), str(tmp_path), *STATEFUL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:-1] == [f"{name} is alike" for name in STATEFUL]
