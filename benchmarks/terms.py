@@ -104,9 +104,11 @@ def main() -> int:
             f"{row.memory / 2**20:>8.1f}  {', '.join(needs[row.name])}"
         )
     dear = [row.name for row in rows if row.share > LIMIT and row.name not in DEARER]
-    print(f"\nabove {LIMIT:.0%} of a step: {', '.join(dear) or 'none'}, but for")
-    for name, why in DEARER.items():
-        print(f"  {name}: {why}")
+    print()
+    for name in names:
+        if name in DEARER:
+            print(f"dearer by definition: {name}, {DEARER[name]}")
+    print(f"above {LIMIT:.0%} of a step: {', '.join(dear) or 'none'}")
     return int(bool(dear))
 
 

@@ -55,8 +55,12 @@ def test_a_term_above_the_limit_is_exit_code_1_unless_it_may_be(terms, monkeypat
     monkeypatch.setattr(terms, "LIMIT", 0.0)
     assert terms.main() == 1
     assert capsys.readouterr().out.endswith("above 0% of a step: kd\n")
-    monkeypatch.setattr(terms, "DEARER", ("kd",))
+    monkeypatch.setattr(terms, "DEARER", {"kd": "it must be"})
     assert terms.main() == 0
+    assert (
+        "dearer by definition: kd, it must be\nabove 0% of a step: none\n"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
