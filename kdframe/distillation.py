@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,8 @@ class Distillation(nn.Module):
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self.teachers if "teachers" in needs else self.teachers[:1]
             teachers = [self.ask(teacher, batch, of_teacher(needs)) for teacher in asked]
-        values = self.values(on, student, [t.detached() for t in teachers], batch)
+        known = teachers if self.partner is None else [t.detached() for t in teachers]
+        values = self.values(on, student, known, batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()
         if self.partner is not None:
             turned = self.values(on, teachers[0], [student.detached()], batch)
@@ -140,10 +142,13 @@ class Distillation(nn.Module):
             nullcontext() if learns else torch.no_grad(),
         ):
             for image in images:
-                output = network(image)
-                answer.plain.append(each(raised, output))
+                outputs = [network(image)]
                 if "preactivations" in needs:
-                    answer.before.append(each(raised, network.before_activation(output)))
+                    outputs.append(network.before_activation(outputs[0]))
+                if half:
+                    outputs = [each(raised, output) for output in outputs]
+                answer.plain.append(outputs[0])
+                answer.before.append(outputs[-1])
         return answer
 
     def teach(self, batch: Batch, term: Term) -> Output:
@@ -154,7 +159,7 @@ class Distillation(nn.Module):
     def values(
         self, on: Sequence[Term], student: Answer, teachers: Sequence[Answer], batch: Batch
     ) -> dict[str, Tensor]:
-        """Each term's value, without autocast; no gradient goes to ``teachers``."""
+        """Each term's value, without autocast; ``teachers`` get no gradient."""
         values = {}
         with torch.autocast(batch.image.device.type, enabled=False):
             for term in on:
@@ -177,8 +182,10 @@ class Answer:
         """What a term with these needs is handed; made once."""
         if needs not in self.made:
             outputs = self.before if "preactivations" in needs else self.plain
-            if "global_batch" in needs:  # first: all processes' images, then all of their views
-                outputs = [gathered(output) for output in outputs]
+            if (
+                "global_batch" in needs and parallel.world() > 1
+            ):  # first: all processes' images, then all of their views
+                outputs = [each(parallel.gathered, output) for output in outputs]
             self.made[needs] = stacked(outputs) if "views" in needs else outputs[0]
         return self.made[needs]
 
@@ -197,14 +204,15 @@ def of_teacher(needs: frozenset[str]) -> frozenset[str]:
 
 
 class OnDemand(list[Tensor]):
-    """Feature maps, each made of those that it holds when it is looked at."""
+    """Feature maps that are made when they are looked at, once: few terms look at many."""
 
-    def __init__(self, maps: Iterable[Any], make: Callable[[Any], Tensor]) -> None:
-        super().__init__(maps)
-        self.make = make
+    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+        super().__init__(cast(Iterable[Tensor], range(count)))
+        self.make = functools.cache(make)
 
     def __getitem__(self, i: Any) -> Any:
-        return self.make(super().__getitem__(i))
+        stage: Any = super().__getitem__(i)
+        return [self.make(s) for s in stage] if isinstance(i, slice) else self.make(stage)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -212,8 +220,8 @@ class OnDemand(list[Tensor]):
 
 def each(change: Callable[[Tensor], Tensor], output: Output) -> Output:
     """An Output of changed tensors."""
-    features = [change(f) for f in output.features]
-    return Output(change(output.logits), change(output.embedding), features)
+    maps = OnDemand(len(output.features), lambda stage: change(output.features[stage]))
+    return Output(change(output.logits), change(output.embedding), maps)
 
 
 def raised(x: Tensor) -> Tensor:
@@ -221,24 +229,15 @@ def raised(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def gathered(output: Output) -> Output:
-    """The Output for the images of all processes."""
-    if parallel.world() == 1:
-        return output
-    logits, embedding = parallel.gathered(output.logits), parallel.gathered(output.embedding)
-    return Output(logits, embedding, OnDemand(output.features, parallel.gathered))
-
-
 def stacked(outputs: Sequence[Output]) -> Output:
     """The rows of one Output below those of the other."""
-    logits = torch.cat([output.logits for output in outputs])
-    embedding = torch.cat([output.embedding for output in outputs])
-    stages = range(len(outputs[0].features))
 
     def both(stage: int) -> Tensor:
         return torch.cat([output.features[stage] for output in outputs])
 
-    return Output(logits, embedding, OnDemand(stages, both))
+    logits = torch.cat([output.logits for output in outputs])
+    embedding = torch.cat([output.embedding for output in outputs])
+    return Output(logits, embedding, OnDemand(len(outputs[0].features), both))
 
 
 def batch_for(batch: Batch, needs: frozenset[str]) -> Batch:
