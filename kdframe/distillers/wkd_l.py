@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.distillers.classifiers import linear_classifier
 from kdframe.distillers.logits import logits_of
 from kdframe.distillers.ranges import above_0, from_0
 from kdframe.registry import DISTILLERS
@@ -30,7 +31,7 @@ class WkdL(nn.Module):
     Published: gamma is tuned for each pair, and falls to 0 by a cosine from epoch 150 of 240.
 
     Raises:
-        ValueError: a wrong option, or a teacher whose classifier isn't a linear layer.
+        ValueError: a wrong option, or a teacher whose classifier isn't linear.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class WkdL(nn.Module):
         super().__init__()
         above_0(temperature=temperature, entropy=entropy, iterations=iterations)
         from_0(gamma=gamma, sharpness=sharpness)
-        if not isinstance(teacher.classifier, nn.Linear):
-            raise ValueError("wkd_l takes a teacher whose classifier is a linear layer.")
         self.gamma, self.T = gamma, temperature
         self.sharpness, self.entropy, self.iterations = sharpness, entropy, iterations
-        self.classifier = (teacher.classifier,)  # no part of this; its weights may come later
+        self._classifier = (
+            linear_classifier(teacher),
+        )  # no part of this; its weights may come later
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         z_student, z_teacher = logits_of(student, teacher)
@@ -65,7 +66,7 @@ class WkdL(nn.Module):
 
     def cost(self) -> Tensor:
         """C (K, K)."""
-        w = F.normalize(self.classifier[0].weight.detach(), dim=1)
+        w = F.normalize(self._classifier[0].weight.detach(), dim=1)
         cost = 1 - w @ w.T
         cost = 1 - (-self.sharpness * cost).exp() if self.sharpness else cost
         return cost.clamp(min=0) + 1e-8

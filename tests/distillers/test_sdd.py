@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
@@ -103,23 +103,6 @@ def test_the_students_classifier_is_trained_and_neither_is_the_terms_own(backbon
     outputs = (output(n, torch.randn(4, 4, 2, 2)) for n in (student, teacher))
     loss(*outputs, batch([0, 1, 2, 3])).backward()
     assert student.classifier.weight.grad.abs().sum() > 0
-
-
-def test_a_network_whose_logits_arent_linear_in_its_last_map_is_refused(backbone) -> None:
-    network = backbone()
-    other = Backbone(network.network, twice, (3, 8, 8), classifier="head")
-    with pytest.raises(ValueError, match="the student's logits aren't a linear layer on its last"):
-        Sdd(other, network)
-    network.network.head = nn.Sequential(network.network.head)
-    with pytest.raises(ValueError, match="the teacher's logits aren't a linear layer on its last"):
-        Sdd(backbone(), network)
-
-
-def twice(network: nn.Module, image: Tensor) -> Output:
-    for stage in network.stages:
-        image = stage(image)
-    embedding = 2 * image.mean((2, 3))
-    return Output(network.head(embedding), embedding, [image])
 
 
 WRONG = [

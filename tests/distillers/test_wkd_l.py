@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
@@ -108,13 +108,6 @@ def test_the_cost_is_of_the_weights_that_the_teacher_has_by_now_and_nothing_is_k
     losses = [call(loss, student, taught, [0, 1, 2, 3]) for loss in (early, late)]
     assert losses[0] == losses[1]
     assert not early.state_dict() and not list(early.parameters())
-
-
-def test_a_classifier_of_several_layers_is_refused(backbone) -> None:
-    network = backbone()
-    network.network.head = nn.Sequential(network.network.head)
-    with pytest.raises(ValueError, match="a teacher whose classifier is a linear layer"):
-        WkdL(backbone(), network)
 
 
 WRONG = [
