@@ -8,6 +8,7 @@ from kdframe.datasets import Batch
 from kdframe.distillers.classifiers import classifier_of_mean
 from kdframe.distillers.logits import logits_of
 from kdframe.distillers.maps import pooled
+from kdframe.distillers.relations import units
 from kdframe.registry import DISTILLERS
 
 
@@ -49,7 +50,7 @@ class CATKD(nn.Module):
             for f, classifier in zip(maps, self._classifiers, strict=True)
         )
         if self.normalize:
-            A_student, A_teacher = (F.normalize(A, dim=2) for A in (A_student, A_teacher))
+            A_student, A_teacher = (units(A, dim=2) for A in (A_student, A_teacher))
         return F.mse_loss(A_student, A_teacher)
 
 
