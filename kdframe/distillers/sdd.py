@@ -14,7 +14,7 @@ from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("sdd", needs=("teacher_classifier",))
-class Sdd(nn.Module):
+class SDD(nn.Module):
     """Matches the class probabilities of the image's parts, too.
 
         pi = the classifier, on the last stage's map pooled to m x m cells, for m of ``scales``
@@ -28,12 +28,12 @@ class Sdd(nn.Module):
     1, 2, 4), and two wrong answers count as consistent though their classes differ.  The paper has
     ``dkd`` and ``nkd`` as other choices for D.
 
-    Published: .9 beside a cross entropy of .1 as for ``kd``, after a WARMUP of 30 epochs, with beta
-    2 and scales 1, 2, or 1, 2, 4 for unlike networks.
-
     Raises:
         ValueError: a wrong option, a scale above a map's side, or a network whose logits aren't one
             linear layer over the mean of its last map.
+
+    Published: .9 beside a cross entropy of .1 as for ``kd``, after a WARMUP of 30 epochs, with beta
+    2 and scales 1, 2, or 1, 2, 4 for unlike networks.
     """
 
     def __init__(

@@ -29,11 +29,11 @@ class SimKD(nn.Module):
     classifier, and all three are counted.  So is the student's own classifier, which stays as it
     was drawn and gives nothing (the paper leaves it out: C_student K + K parameters fewer).
 
-    Published: 1, alone.
-
     Raises:
         ValueError: a factor that leaves no channel; a teacher whose embedding isn't its last map's
             mean, or whose classifier isn't linear.
+
+    Published: 1, alone.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone, *, factor: int = 2) -> None:

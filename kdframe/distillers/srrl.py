@@ -22,11 +22,11 @@ class SRRL(nn.Module):
     are over images and elements: the paper's squared norms over their length.  0 where h_student
     is h_teacher.  SimKD's suite pools before P instead of after it.
 
-    Published: 1 beside cross_entropy 1 in the authors' code for ImageNet, 1 beside cross_entropy
-    1 and kd 1 (T = 4) in SimKD's suite for CIFAR-100.
-
     Raises:
         ValueError: a negative weight, or a teacher whose classifier isn't linear.
+
+    Published: 1 beside cross_entropy 1 in the authors' code for ImageNet, 1 beside cross_entropy
+    1 and kd 1 (T = 4) in SimKD's suite for CIFAR-100.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("wkd_l", needs=("teacher_classifier",))
-class WkdL(nn.Module):
+class WKDL(nn.Module):
     """Moves the student's probabilities to the teacher's, which is cheap between like classes.
 
         c_ij   = 1 - exp(-kappa (1 - cos(w_i, w_j))),  w the teacher's classifier's rows
@@ -28,10 +28,10 @@ class WkdL(nn.Module):
     classifier's is their code's other one.  The label is left out by giving it no mass, so all
     images share a K x K kernel and one iteration is two products with it.
 
-    Published: gamma is tuned for each pair, and falls to 0 by a cosine from epoch 150 of 240.
-
     Raises:
         ValueError: a wrong option, or a teacher whose classifier isn't linear.
+
+    Published: gamma is tuned for each pair, and falls to 0 by a cosine from epoch 150 of 240.
     """
 
     def __init__(
