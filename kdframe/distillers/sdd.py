@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillers.logits import logits_of
-from kdframe.distillers.maps import pooled
+from kdframe.distillers.maps import pooled, pools_its_last_map
 from kdframe.distillers.ranges import above_0, from_0
 from kdframe.registry import DISTILLERS
 
@@ -79,12 +79,7 @@ def linear(network: Backbone, whose: str) -> nn.Linear:
     Raises:
         ValueError: the network is another.
     """
-    layer, probe = network.classifier, network.probe()
-    mean = probe.features[-1].mean(dim=(2, 3))
-    if (
-        not isinstance(layer, nn.Linear)
-        or mean.shape != probe.embedding.shape
-        or not torch.allclose(mean, probe.embedding, rtol=1e-3, atol=1e-5)
-    ):
+    layer = network.classifier
+    if not isinstance(layer, nn.Linear) or not pools_its_last_map(network):
         raise ValueError(f"the {whose}'s logits aren't a linear layer on its last map's mean.")
     return layer

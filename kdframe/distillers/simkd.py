@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillers.logits import linear_classifier
-from kdframe.distillers.maps import pooled, same_size
+from kdframe.distillers.maps import pooled, pools_its_last_map, same_size
 from kdframe.registry import DISTILLERS
 
 
@@ -43,10 +43,7 @@ class SimKD(nn.Module):
         C, C_teacher = mine.shape[1], theirs.features[-1].shape[1]
         if not 1 <= factor <= C_teacher:
             raise ValueError(f"factor takes an int from 1 to {C_teacher}, not {factor}.")
-        mean = theirs.features[-1].mean((2, 3))
-        if mean.shape != theirs.embedding.shape or not mean.allclose(
-            theirs.embedding, rtol=1e-3, atol=1e-4
-        ):
+        if not pools_its_last_map(teacher):
             raise ValueError("simkd takes a teacher whose embedding is the mean of its last map.")
         self._classifier = (linear_classifier(teacher),)  # in a tuple: not among the parameters
         width = C_teacher // factor

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.registry import DISTILLERS
+from kdframe.registry import BACKBONES, DISTILLERS
 
 Sdd = DISTILLERS["sdd"]
 
@@ -113,6 +113,12 @@ def test_a_network_whose_logits_arent_linear_in_its_last_map_is_refused(backbone
     network.network.head = nn.Sequential(network.network.head)
     with pytest.raises(ValueError, match="the teacher's logits aren't a linear layer on its last"):
         Sdd(backbone(), network)
+
+
+def test_a_wide_resnet_is_refused_as_its_last_map_is_not_yet_normalised() -> None:
+    network = BACKBONES["wrn_16_1"](5)
+    with pytest.raises(ValueError, match="the student's logits aren't a linear layer on its last"):
+        Sdd(network, network)
 
 
 def twice(network: nn.Module, image: Tensor) -> Output:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
-from kdframe.registry import DISTILLERS
+from kdframe.registry import BACKBONES, DISTILLERS
 
 SimKD = DISTILLERS["simkd"]
 
@@ -114,7 +114,7 @@ def test_what_is_deployed_is_the_trained_modules_and_weights_that_come_later(bac
 def test_another_students_weights_may_be_deployed(backbone) -> None:
     student, _, term, network = deployed(backbone)
     averaged = copy.deepcopy(student)
-    nn.init.normal_(averaged.network.stages[0].weight)
+    nn.init.normal_(averaged.network.stages[0][0].weight)
     image = torch.randn(2, 3, 8, 8)
     answer = term.deployed(averaged).eval()(image)
     torch.testing.assert_close(answer.features, averaged(image).features)
@@ -161,6 +161,14 @@ def test_a_teacher_whose_embedding_is_not_its_last_maps_mean_is_refused(backbone
     teacher.answer = lambda network, image: mean(network, image)._replace(
         embedding=mean(network, image).embedding + 1
     )
+    with pytest.raises(ValueError, match="whose embedding is the mean of its last map"):
+        SimKD(backbone(), teacher)
+
+
+def test_a_wide_resnet_cannot_teach_as_its_last_map_is_not_yet_normalised(backbone) -> None:
+    """On a black image, like the probe's, that map and the embedding are both all zeros."""
+    teacher = BACKBONES["wrn_16_1"](5)
+    assert not teacher.probe().embedding.any() and not teacher.probe().features[-1].any()
     with pytest.raises(ValueError, match="whose embedding is the mean of its last map"):
         SimKD(backbone(), teacher)
 
