@@ -78,7 +78,7 @@ def train(
         gate(config, data, trainer, teachers)
         if resume:
             go_on(trainer, folder, begun)
-        results = finish(trainer, data, baseline)
+        results = finish(trainer, data, teachers, baseline)
         if parallel.rank() == 0:
             checkpoint.write_json(folder / "results.json", results)
         place.say(state="done")
@@ -199,7 +199,9 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
 
 
-def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
+def finish(
+    trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
+) -> Results:
     """Trains to the end, saves the student, and reads the test split once."""
     model = trainer.model
     frozen = [teacher for teacher in model.teachers if teacher is not model.partner]
@@ -213,8 +215,7 @@ def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
     networks = {"test": trainer.deployed}
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
-    for number, teacher in enumerate(model.teachers):
-        networks[f"teacher/{number + 1}" if number else "teacher"] = teacher
+    networks |= {branch.lower(): teacher for branch, teacher in teachers.items()}
     found = measure(trainer, networks, data)
     results: Results = {
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},

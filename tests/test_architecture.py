@@ -55,7 +55,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
         "loading", "plan", "registry", "schema", "solver", "trainer",
     },
-    "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
+    "dry_run": {"build", "config", "reports", "run", "trainer"},
     "run": {
         "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
         "run_folder", "trainer",
