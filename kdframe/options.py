@@ -145,7 +145,15 @@ def idle_teachers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def refuse_other_teacher(
     draft: Draft, at: str, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
 ) -> None:
-    """A teacher that a recipe trains has the recipe's options."""
+    """A teacher that a recipe trains is the recipe's student, and has its options."""
+    for term, given in recipe.tree["LOSS"].items():
+        other = given is not None and hasattr(DISTILLERS[term.partition("/")[0]], "deployed")
+        if other and not branch["WEIGHTS"]:
+            raise draft.error(
+                f"{at}.CONFIG",
+                f"what {recipe.path} trains can't teach: {term} makes another network of its "
+                "STUDENT.",
+            )
     for name, key in keys.items():
         if branch[name] != key.default:
             raise draft.error(

@@ -57,8 +57,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "dry_run": {"build", "config", "reports", "run", "trainer"},
     "run": {
-        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "trainer",
+        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "plan",
+        "reports", "run_folder", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -13,6 +13,7 @@ from kdframe.build import Data
 from kdframe.config import Config, load
 from kdframe.dry_run import seconds_a_step
 from kdframe.evaluation import evaluate
+from kdframe.plan import Diverged
 from kdframe.registry import DISTILLERS
 from kdframe.reports.summary import header, table
 from kdframe.run import finish
@@ -115,6 +116,19 @@ def test_every_teacher_is_told_and_measured_under_its_branch(tmp_path, data) -> 
         alone = evaluate({name: teacher}, data.test.all(12), torch.device("cpu"))[name]
         assert results[name]["nll"] == pytest.approx(alone["nll"])
         assert any(row.startswith(f" {name} ") for row in table(results, "here"))
+
+
+def test_a_network_that_overflows_on_the_test_split_has_diverged(tmp_path, data) -> None:
+    config, data = written(tmp_path, "kd"), data._replace(val=None)
+    (tmp_path / "run").mkdir()
+    student, teachers = build.build_networks(config, data)
+    made = build.build_trainer(config, data, student, teachers, tmp_path / "run")
+    made.hooks, made.step, made.history = [], made.steps, [{}]
+    with torch.no_grad():
+        student.classifier.weight.fill_(1e38)
+        student.classifier.bias.fill_(1e38)
+    with pytest.raises(Diverged, match="on the test split the nll of test isn't finite"):
+        finish(made, data, teachers, None)
 
 
 @pytest.mark.parametrize("name", STATEFUL)
