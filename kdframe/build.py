@@ -39,13 +39,16 @@ class Data(NamedTuple):
 
 @contextmanager
 def blame(config: Config, key: str) -> Iterator[None]:
-    """What a part finds wrong becomes a sentence that names file and key."""
+    """What a part finds wrong becomes a sentence that names file and key; a fault notes them."""
     try:
         yield
     except ConfigError:
         raise
     except (ValueError, UnknownPart, FileNotFoundError) as error:
         raise config.error(key, str(error)) from error
+    except Exception as error:
+        error.add_note(f"{config.source(key)}: {key}")
+        raise
 
 
 def options_of(registry: Registry, name: str, branch: Any) -> dict[str, Any]:
@@ -64,11 +67,8 @@ def build_dataset(config: Config, split: str) -> Dataset:
 
 def build_data(config: Config, device: torch.device) -> Data:
     """The splits: validation is the set's own, or held out of training; equal class lists."""
-    branch, train, test = (
-        config.tree.DATASET,
-        build_dataset(config, "train"),
-        build_dataset(config, "test"),
-    )
+    branch = config.tree.DATASET
+    train, test = (build_dataset(config, split) for split in ("train", "test"))
     make = functools.partial(
         Loader,
         device=device,

@@ -13,7 +13,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdframe.layers import Layer, from_file, from_words, is_file, overlay
-from kdframe.options import grow
+from kdframe.options import grow, idle_teachers
 from kdframe.resolved import RECIPES, Config, source_of
 from kdframe.schema import (
     BRANCHES,
@@ -92,13 +92,14 @@ class Draft:
                     raise self.error(
                         "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
                     )
+        idle = {**dropped, **dict(idle_teachers(tree))}
         whole = CfgNode(tree)
         whole.freeze()
         return Config(
             tree=whole,
             path=self.path,
             sources={key: source for key, source in self.sources.items() if key not in dropped},
-            warnings=(*self.warnings, *(str(self.error(*why)) for why in dropped.items())),
+            warnings=(*self.warnings, *(str(self.error(*why)) for why in idle.items())),
             recipes=recipes,
             shared=self.shared,
         )
@@ -118,7 +119,7 @@ def first_pass(
     known = known_keys(written([*files, *over]))
     layers = tuple(checked(layer, known) for layer in (*files, *over))
     tree, sources, warnings = laid(layers)
-    for key, why in without_effect(tree["SOLVER"]):
+    for key, why in without_effect(tree):
         warnings.append(f"{source_of(key, sources, path)}: {key}: {why}")
     handed: dict[str, Any] = {}
     for layer in shared:

@@ -274,4 +274,5 @@ def try_out(
     with torch.no_grad():
         value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
     if not isinstance(value, Tensor) or value.shape != ():
-        raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")
+        found = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"a term returns a scalar tensor, not {found}.")

@@ -68,8 +68,7 @@ class Registry:
                     f"{address(part)}"
                 )
             self._check(part)
-            if unknown := set(needs) - NEEDS.keys():
-                raise TypeError(f"{address(part)}: needs takes {', '.join(NEEDS)}, not {unknown}.")
+            self._check_needs(part, needs)
             self._parts[name], self._needs[name] = part, needs
             return part
 
@@ -170,6 +169,14 @@ class Registry:
                 f"{address(part)}: a part of {self.kind} takes ({', '.join(given)}, *, options), "
                 f"and has {positional} positional arguments; options stand behind the *."
             )
+
+    def _check_needs(self, part: Part, needs: tuple[str, ...]) -> None:
+        if isinstance(needs, str):
+            raise TypeError(f"{address(part)}: needs takes a tuple of words, not {needs!r}.")
+        if unknown := [word for word in needs if word not in NEEDS]:
+            raise TypeError(f"{address(part)}: needs takes {', '.join(NEEDS)}, not {unknown[0]}.")
+        if "labels" in needs and not hasattr(part, "set_labels"):
+            raise TypeError(f"{address(part)}: it needs labels, and has no set_labels.")
 
     def _fill(self) -> None:
         if not self._filled:

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.config import Config, ConfigError
 from kdframe.evaluation import chance, evaluate
+from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
@@ -78,7 +80,7 @@ def train(
         gate(config, data, trainer, teachers)
         if resume:
             go_on(trainer, folder, begun)
-        results = finish(trainer, data, baseline)
+        results = finish(trainer, data, teachers, baseline)
         if parallel.rank() == 0:
             checkpoint.write_json(folder / "results.json", results)
         place.say(state="done")
@@ -199,8 +201,14 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
 
 
-def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
-    """Trains to the end, saves the student, and reads the test split once."""
+def finish(
+    trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
+) -> Results:
+    """Trains to the end, saves the student, and reads the test split once.
+
+    Raises:
+        Diverged: a network's weights are finite, and its answers to the test split aren't.
+    """
     model = trainer.model
     frozen = [teacher for teacher in model.teachers if teacher is not model.partner]
     before = [checkpoint.digest(teacher.state_dict()) for teacher in frozen]
@@ -213,9 +221,11 @@ def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
     networks = {"test": trainer.deployed}
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
-    for number, teacher in enumerate(model.teachers):
-        networks[f"teacher/{number + 1}" if number else "teacher"] = teacher
+    networks |= {branch.lower(): teacher for branch, teacher in teachers.items()}
     found = measure(trainer, networks, data)
+    for name, measured in found.items():
+        if not math.isfinite(measured["nll"]):
+            raise Diverged(f"diverged: on the test split the nll of {name} isn't finite.")
     results: Results = {
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
         **found,

@@ -214,8 +214,12 @@ def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
         yield "SOLVER.NESTEROV", "it needs MOMENTUM above 0."
 
 
-def without_effect(solver: Any) -> Iterator[tuple[str, str]]:
+def without_effect(tree: Any) -> Iterator[tuple[str, str]]:
     """Settings that another setting makes idle, and why."""
+    solver = tree["SOLVER"]
+    for name, term in tree["LOSS"].items():
+        if term is not None and term["START"] >= solver["EPOCHS"]:
+            yield f"LOSS.{name}.START", "the term has no effect: the run is over by then."
     changed = {key for key, own in BRANCHES["SOLVER"].items() if solver[key] != own.default}
     if solver["SCHEDULE"] != "steps":
         for key in sorted(changed & {"STEPS", "GAMMA"}):

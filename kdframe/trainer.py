@@ -130,12 +130,7 @@ class Trainer:
 
     def train_epoch(self, started: float) -> None:
         self.model.train()
-        first = self.step % self.steps_per_epoch
-        on = [term for term in self.model.terms if term.was_on(self.epoch)]
-        views = any("views" in term.needs for term in on)
-        for batch in self.train_loader.train(
-            self.epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
-        ):
+        for batch in self.batches(self.epoch, self.step % self.steps_per_epoch):
             self.train_step(batch)
             self.step += 1
             self.images += self.batch_size
@@ -144,6 +139,14 @@ class Trainer:
             self.answer_signals()
             if self.is_due():
                 self.save()
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """This process's part of an epoch from step ``first`` on, as the terms that are on need."""
+        on = [term for term in self.model.terms if term.was_on(epoch)]
+        views = any("views" in term.needs for term in on)
+        return self.train_loader.train(
+            epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
+        )
 
     def train_step(self, batch: Batch) -> None:
         torch.manual_seed(seed_of(self.plan.seed, self.step, parallel.rank()))

@@ -55,10 +55,10 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
         "loading", "plan", "registry", "schema", "solver", "trainer",
     },
-    "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
+    "dry_run": {"build", "config", "reports", "run", "trainer"},
     "run": {
-        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "trainer",
+        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "plan",
+        "reports", "run_folder", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from kdframe import build
+from kdframe import build, exit_codes
 from kdframe.backbones import Backbone, Output
 from kdframe.config import Config, ConfigError, load
 from kdframe.registry import DISTILLERS
@@ -101,6 +101,38 @@ def test_an_option_that_cannot_be_is_refused_while_the_run_is_built(
     with pytest.raises(ConfigError) as caught:
         build.build_terms(config, networks[0], networks[1:], labels)
     assert str(caught.value).startswith(f"{config.path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("loss", "answer"),
+    [
+        (lambda s, t, b: s.logits, "a term returns a scalar tensor, not one of (4, 36)."),
+        (lambda s, t, b: 1.0, "a term returns a scalar tensor, not 1.0."),
+    ],
+)
+def test_a_term_that_returns_no_scalar_is_refused_while_the_run_is_built(
+    tmp_path, networks, monkeypatch, loss, answer
+) -> None:
+    config = written(tmp_path, "LOSS: {logit_mse: {}}\n")
+    monkeypatch.setitem(DISTILLERS._parts, "logit_mse", loss)
+    with pytest.raises(ConfigError) as caught:
+        build.build_terms(config, networks[0], networks[1:], labels)
+    assert str(caught.value) == f"{config.path}: LOSS.logit_mse: {answer}"
+
+
+def test_a_fault_of_a_term_is_told_with_file_and_key(
+    tmp_path, networks, monkeypatch, capsys
+) -> None:
+    config = written(tmp_path, "LOSS: {logit_mse: {}}\n")
+    monkeypatch.setitem(DISTILLERS._parts, "logit_mse", lambda s, t, b: s.logit)
+    code = exit_codes.answered(
+        lambda: build.build_terms(config, networks[0], networks[1:], labels) and None
+    )
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: AttributeError: 'Output' object has no attribute 'logit' "
+        f"({config.path}: LOSS.logit_mse; a fault of kdframe or of a part; --debug shows where)\n"
+    )
 
 
 def test_a_batch_of_one_cannot_be_compared_and_is_refused_while_the_run_is_built(

@@ -33,8 +33,8 @@ def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
     compiled = ", compiled" if tree.SOLVER.COMPILE else ""
     yield f"kdframe  {__version__}: {config.path} on {on}{layout}{compiled}, seed {tree.SEED}"
     networks = [("student", tree.STUDENT.NAME, trainer.model.deployed)]
-    branches = [name for name in tree if name.startswith("TEACHER")]
-    for branch, network in zip(branches, trainer.model.teachers, strict=False):
+    named = sorted(name for name in tree if name.startswith("TEACHER") and tree[name].NAME)
+    for branch, network in zip(named, trainer.model.teachers, strict=True):
         networks.append((branch.lower(), tree[branch].NAME, network))
     for who, name, network in networks:
         cost = complexity(network)
@@ -86,7 +86,7 @@ def table(results: dict[str, Any], where: str) -> list[str]:
         grid.add_column(name, justify="right")
     student = "distilled student" if "teacher" in results else "student"
     rows = {
-        "teacher": "teacher",
+        **{key: key for key in sorted(results) if key.partition("/")[0] == "teacher"},
         "baseline": "student alone",
         "test": student,
         "test_best": f"{student}, best on validation",
