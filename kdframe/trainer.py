@@ -133,17 +133,25 @@ class Trainer:
         first = self.step % self.steps_per_epoch
         on = [term for term in self.model.terms if term.was_on(self.epoch)]
         views = any("views" in term.needs for term in on)
-        for batch in self.train_loader.train(
-            self.epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
-        ):
-            self.train_step(batch)
-            self.step += 1
-            self.images += self.batch_size
-            self.seconds = time.monotonic() - started
-            self.call("after_step")
-            self.answer_signals()
-            if self.is_due():
-                self.save()
+        cache, items = self.model.cache, self.train_loader.plan(self.epoch, self.batch_size)
+        with cache.epoch(self.epoch, items, first == 0) if cache else nullcontext():
+            for batch in self.train_loader.train(
+                self.epoch,
+                self.batch_size,
+                first,
+                parallel.rank(),
+                parallel.world(),
+                views,
+                cache.view(self.epoch) if cache else None,
+            ):
+                self.train_step(batch)
+                self.step += 1
+                self.images += self.batch_size
+                self.seconds = time.monotonic() - started
+                self.call("after_step")
+                self.answer_signals()
+                if self.is_due():
+                    self.save()
 
     def train_step(self, batch: Batch) -> None:
         torch.manual_seed(seed_of(self.plan.seed, self.step, parallel.rank()))
