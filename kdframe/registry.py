@@ -10,6 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -89,7 +90,7 @@ class Registry:
             ValueError: an installed package claims a name that is taken.
         """
         self._fill()
-        entry = self._entries().get(name)
+        entry = self._entries.get(name)
         if name not in self._parts and entry is not None:
             part = entry.load()
             if name not in self._parts:  # the package may have registered it by the decorator
@@ -115,7 +116,7 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         """Names of the built-in, the registered and the installed parts, without the families."""
         self._fill()
-        return iter(sorted({*self._parts, *self._entries()}))
+        return iter(sorted({*self._parts, *self._entries}))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -175,6 +176,7 @@ class Registry:
             self._filled = True
             importlib.import_module(f"kdframe.{self.kind}")
 
+    @cached_property  # one look at every installed package takes longer than a thousand look-ups
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=f"kdframe.{self.kind}")}
 

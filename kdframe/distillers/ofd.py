@@ -30,10 +30,10 @@ class OFD(nn.Module):
     above T elsewhere.  The authors run the teacher in train mode, kdframe in eval mode.  Maps of
     different size: the larger is average-pooled.
 
-    Published: WEIGHT 1e-3, with cross_entropy 1.
-
     Raises:
         ValueError: a wrong stage, or a teacher's stage without a BatchNorm that has weights.
+
+    Published: WEIGHT 1e-3, with cross_entropy 1.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone, *, stages: Stages = ()) -> None:
