@@ -64,8 +64,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "dry_run": {"build", "config", "parallel", "reports", "run", "teachers", "trainer"},
     "run": {
-        "build", "build_loss", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "teachers", "trainer",
+        "build", "build_loss", "checkpoint", "parallel", "backbones", "config", "evaluation",
+        "reports", "run_folder", "teachers", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

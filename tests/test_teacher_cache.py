@@ -64,10 +64,9 @@ def trained(*words: str) -> tuple[dict[str, torch.Tensor], list[dict[str, float]
 
 
 def same(one: tuple, other: tuple) -> bool:
-    weights = one[0].keys() == other[0].keys()
-    return (
-        weights and one[1] == other[1] and all(torch.equal(one[0][k], other[0][k]) for k in one[0])
-    )
+    (weights, history, *_), (others, other_history, *_) = one, other
+    alike = weights.keys() == others.keys() and history == other_history
+    return alike and all(torch.equal(weights[k], others[k]) for k in weights)
 
 
 def parts() -> list[str]:
@@ -124,16 +123,12 @@ def test_cached_epochs_repeat_their_views() -> None:
     assert 2 * STEPS <= first[2] < 6 * STEPS  # the few that an earlier epoch left over come later
     again = trained(*words)
     assert same(first, again) and again[2] < first[2]
-    trainer, _ = made(*words)
-    loader = trainer.train_loader
-    views = [
-        {
-            int(i): image
-            for b in loader.train(e, 16, augmented_as=e % 2)
-            for i, image in zip(b.item, b.image, strict=True)
-        }
-        for e in (0, 2)
-    ]
+    loader = made(*words)[0].train_loader
+    views = []
+    for epoch in (0, 2):
+        batches = list(loader.train(epoch, 16, augmented_as=epoch % 2))
+        pairs = [(b.item.tolist(), b.image) for b in batches]
+        views.append({i: x for items, images in pairs for i, x in zip(items, images, strict=True)})
     shared = views[0].keys() & views[1].keys()
     assert len(shared) > 60 and all(torch.equal(views[0][i], views[1][i]) for i in shared)
 
@@ -266,3 +261,19 @@ def test_a_manifest_says_what_was_written() -> None:
     said = json.loads(path.read_text())
     assert (said["BATCH_SIZE"], said["processes"]) == (16, 1)
     assert said["size"] == path.with_suffix(".bin").stat().st_size
+
+
+def test_two_processes_write_one_part_and_read_it() -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(root / "tools/train_net.py"), "--config-file", "c.yaml", "SOLVER.EPOCHS=2"]
+    for name, kind in (("live", "off"), ("written", "fp32"), ("read", "fp32")):
+        words = [f"OUTPUT_DIR={name}", f"TEACHER.CACHE={kind}"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert parts() == [f"epoch_{i}.{ending}" for i in range(2) for ending in ("bin", "json")]
+    students = [Path(name, "student.safetensors") for name in ("live", "written", "read")]
+    live, written, read = (checkpoint.load_weights(path)[0] for path in students)
+    assert checkpoint.digest(live) == checkpoint.digest(written) == checkpoint.digest(read)
+    (manifest,) = teacher_cache.HOME.glob("*/epoch_1.json")
+    assert json.loads(manifest.read_text())["processes"] == 2
