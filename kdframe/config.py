@@ -203,6 +203,7 @@ def read_recipes(draft: Draft, shared: list[Layer], above: tuple[Path, ...]) -> 
 def settle_teacher(draft: Draft, at: str) -> None:
     """Its NAME from its recipe; and none at all, or one that has something to teach."""
     teacher, recipe = draft.tree[at], draft.recipes.get(f"{at}.CONFIG")
+    unset = {key: own.default for key, own in BRANCHES["TEACHER"].items()}
     if recipe is not None:
         name = recipe.tree.STUDENT.NAME
         if teacher.NAME not in ("", name):
@@ -212,7 +213,7 @@ def settle_teacher(draft: Draft, at: str) -> None:
         teacher.NAME = name
     elif teacher.NAME and not (teacher.WEIGHTS or teacher.TRAIN):
         raise draft.error(at, "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
-    elif not teacher.NAME and (at != "TEACHER" or any(teacher.values())):
+    elif not teacher.NAME and (at != "TEACHER" or dict(teacher) != unset):
         raise draft.error(at, "it has settings, and neither NAME nor CONFIG.")
     if at != "TEACHER" and not draft.tree.TEACHER.NAME:
         raise draft.error(at, "it is one more teacher, and TEACHER names none.")

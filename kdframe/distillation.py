@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdframe import parallel
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.teacher_cache import NotKept, TeacherCache, without_maps
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Distillation(nn.Module):
         self.precision = precision
         deploying = [t.loss.deployed for t in terms if hasattr(t.loss, "deployed")]
         self._deployed = (deploying[0](student) if deploying else student,)
+        self.cache: TeacherCache | None = None  # of the first teacher's answers
 
     @property
     def teacher(self) -> Backbone | None:
@@ -121,7 +123,7 @@ class Distillation(nn.Module):
         student, teachers = self.ask(self.student, batch, needs), []
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self.teachers if "teachers" in needs else self.teachers[:1]
-            teachers = [self.ask(teacher, batch, of_teacher(needs)) for teacher in asked]
+            teachers = [self.recall(teacher, batch, of_teacher(needs)) for teacher in asked]
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()
@@ -130,6 +132,15 @@ class Distillation(nn.Module):
             loss = loss + sum(t.weight_at(batch.epoch) * turned[t.name] for t in on)
             values |= {f"teacher/{name}": value for name, value in turned.items()}
         return loss, {name: value.detach() for name, value in values.items()}
+
+    def recall(self, teacher: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
+        """The answer that is kept, or a new one."""
+        if self.cache is None:
+            return self.ask(teacher, batch, needs)
+        output = self.cache.recall(batch)
+        if output is None:
+            output = self.cache.keep(batch, self.ask(teacher, batch, needs).plain[0])
+        return Answer([output], [output])
 
     def ask(self, network: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
         """One forward pass, or one a view."""
@@ -220,7 +231,9 @@ class OnDemand(list[Tensor]):
 
 def each(change: Callable[[Tensor], Tensor], output: Output) -> Output:
     """An Output of changed tensors."""
-    maps = OnDemand(len(output.features), lambda stage: change(output.features[stage]))
+    maps: list[Tensor] = output.features
+    if not isinstance(maps, NotKept):
+        maps = OnDemand(len(maps), lambda stage: change(output.features[stage]))
     return Output(change(output.logits), change(output.embedding), maps)
 
 
@@ -256,6 +269,7 @@ def try_out(
     student: Backbone,
     teachers: Sequence[Backbone],
     images: int,
+    cached: bool = False,
 ) -> None:
     """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
     rows = 2 * images if "views" in needs else images
@@ -270,6 +284,8 @@ def try_out(
         torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
     )
     outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
+    if cached:
+        outputs = tuple(without_maps(output) for output in outputs)
     handed = outputs if "teachers" in needs else next(iter(outputs), None)
     with torch.no_grad():
         value = copy.deepcopy(loss)(probed(student, needs), handed, batch)

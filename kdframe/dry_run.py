@@ -12,7 +12,8 @@ import torch
 from kdframe import build
 from kdframe.config import Config
 from kdframe.reports.summary import header
-from kdframe.run import gate, needed, recipe_folder, settle_threads, start
+from kdframe.run import needed, recipe_folder, settle_threads, start
+from kdframe.teachers import gate
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")

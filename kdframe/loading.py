@@ -1,6 +1,7 @@
 """Batches: order and placement, as pure functions of (seed, epoch, item)."""
 
 import atexit
+import hashlib
 import signal
 from collections.abc import Iterator
 
@@ -65,6 +66,20 @@ class Loader:
         labels[items] = known[items]
         return labels
 
+    @property
+    def rows_in_split(self) -> int:
+        """Images in the whole split."""
+        return len(self.stream.dataset)
+
+    def fingerprint(self) -> str:
+        """A hash of what the images are: of their bytes where they are in memory."""
+        total = hashlib.sha256(self.labels().numpy().tobytes())
+        if self.resident:
+            total.update(self.resident[0].cpu().numpy().tobytes())
+        else:
+            total.update(self.stream.dataset.identity().encode())
+        return total.hexdigest()
+
     def steps(self, batch_size: int) -> int:
         """Steps of an epoch; the remainder is dropped.
 
@@ -83,26 +98,35 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         views: bool = False,
+        augmented_as: int | None = None,
     ) -> Iterator[Batch]:
         """An epoch's batches from step ``first`` on, shuffled and augmented.
 
         ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
         With ``views``, ``view`` is a stronger augmentation of the augmented images.
+        ``augmented_as`` is an earlier epoch whose augmentation comes again.
 
         Raises:
             ValueError: a batch that is too large, or can't be cut into equal parts.
         """
+        drawn = epoch if augmented_as is None else augmented_as
         steps, (part, rest) = self.steps(batch_size), divmod(batch_size, world)
         if rest:
             raise ValueError(f"a batch of {batch_size} can't be cut into {world} equal parts.")
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
         starts = [step * batch_size + rank * part for step in range(first, steps)]
         parts = [shuffled[start : start + part] for start in starts]
-        for step, (image, target, item) in enumerate(self.raw(parts, epoch), first):
+        for step, (image, target, item) in enumerate(self.raw(parts, drawn), first):
             if self.augment == "crop_flip":
-                image = crop_flip(image, self.seed, epoch, item)
-            view = self.normalised(strong(image, self.seed, epoch, item)) if views else None
+                image = crop_flip(image, self.seed, drawn, item)
+            view = self.normalised(strong(image, self.seed, drawn, item)) if views else None
             yield Batch(self.normalised(image), target, item, epoch + step / steps, view)
+
+    def plan(self, epoch: int, batch_size: int) -> Tensor:
+        """The images of each step of an epoch, by their number: (steps, B), on the CPU."""
+        count = self.steps(batch_size) * batch_size
+        shuffled = order(len(self), self.seed, epoch)[:count]
+        return self.items.cpu()[shuffled].view(-1, batch_size)
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""

@@ -54,6 +54,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def local_world() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+
+
 def summed(x: Tensor) -> Tensor:
     """The sum of ``x`` over the processes, on each of them."""
     if world() > 1:
@@ -100,6 +105,12 @@ def like_first(module: torch.nn.Module) -> None:
     if world() > 1:
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.detach(), 0)
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if world() > 1:
+        dist.barrier()
 
 
 def from_first(x: T) -> T:

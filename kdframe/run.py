@@ -15,12 +15,14 @@ import yaml
 from kdframe import build, checkpoint, parallel
 from kdframe.backbones import Backbone
 from kdframe.build import Data
+from kdframe.build_loss import blame
 from kdframe.config import Config, ConfigError
-from kdframe.evaluation import chance, evaluate
+from kdframe.evaluation import evaluate
 from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
+from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
@@ -78,6 +80,7 @@ def train(
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
         gate(config, data, trainer, teachers)
+        trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
         results = finish(trainer, data, teachers, baseline)
@@ -96,7 +99,7 @@ def tell(results: Results, where: Path) -> None:
 
 def start(config: Config) -> torch.device:
     """This process's device, with the arithmetic that the config asks for."""
-    with build.blame(config, "DEVICE"):
+    with blame(config, "DEVICE"):
         device = parallel.start(config.tree.DEVICE)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -146,32 +149,6 @@ def recipe_folder(recipe: Config) -> Path:
     digest = recipe.digest()[:12]
     there = sorted(RECIPES.glob(f"*-{digest}"))
     return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
-
-
-def gate(config: Config, data: Data, trainer: Trainer, teachers: Mapping[str, Backbone]) -> None:
-    """Measures every teacher, by its branch, before it teaches.
-
-    Raises:
-        ConfigError: it isn't above chance, and nobody said ``WEIGHTS: random`` or ``TRAIN``.
-    """
-    if not teachers:
-        return
-    loader, where = (data.val, "validation") if data.val else (data.train, "training")
-    batches = loader.all(trainer.batch_size, parallel.rank(), parallel.world())
-    measured = evaluate(teachers, batches, trainer.device, trainer.plan.precision)
-    for branch, found in measured.items():
-        log.info(
-            "%s  %.2f %% of %d %s images", branch.lower(), found["top1"], found["images"], where
-        )
-        least = chance(len(data.about["classes"]), int(found["images"]))
-        said = config.tree[branch].WEIGHTS == "random" or config.tree[branch].TRAIN
-        if found["top1"] <= least and not said:
-            raise config.error(
-                branch,
-                f"it names {found['top1']:.2f} % of the {where} images rightly, and chance reaches "
-                f"{least:.2f} %. Are its weights this dataset's? WEIGHTS: random says it on "
-                "purpose.",
-            )
 
 
 def refuse_other_config(config: Config, folder: Path) -> None:

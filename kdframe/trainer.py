@@ -130,22 +130,26 @@ class Trainer:
 
     def train_epoch(self, started: float) -> None:
         self.model.train()
-        for batch in self.batches(self.epoch, self.step % self.steps_per_epoch):
-            self.train_step(batch)
-            self.step += 1
-            self.images += self.batch_size
-            self.seconds = time.monotonic() - started
-            self.call("after_step")
-            self.answer_signals()
-            if self.is_due():
-                self.save()
+        cache, items = self.model.cache, self.train_loader.plan(self.epoch, self.batch_size)
+        first = self.step % self.steps_per_epoch
+        with cache.epoch(self.epoch, items, first == 0) if cache else nullcontext():
+            for batch in self.batches(self.epoch, first):
+                self.train_step(batch)
+                self.step += 1
+                self.images += self.batch_size
+                self.seconds = time.monotonic() - started
+                self.call("after_step")
+                self.answer_signals()
+                if self.is_due():
+                    self.save()
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """This process's part of an epoch from step ``first`` on, as the terms that are on need."""
         on = [term for term in self.model.terms if term.was_on(epoch)]
         views = any("views" in term.needs for term in on)
+        drawn = self.model.cache.view(epoch) if self.model.cache else epoch
         return self.train_loader.train(
-            epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
+            epoch, self.batch_size, first, parallel.rank(), parallel.world(), views, drawn
         )
 
     def train_step(self, batch: Batch) -> None:

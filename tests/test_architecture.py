@@ -44,21 +44,28 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
-    "distillation": {"parallel", "backbones", "datasets"},
+    "teacher_cache": {"checkpoint", "parallel", "backbones", "datasets"},
+    "distillation": {"parallel", "backbones", "datasets", "teacher_cache"},
     "evaluation": {"parallel", "backbones", "datasets"},
     "trainer": {
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
         "loading", "plan",
     },
     # the only readers of a config
+    "build_loss": {"config", "parallel", "backbones", "distillation", "plan", "registry"},
     "build": {
+        "build_loss",
         "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
         "loading", "plan", "registry", "schema", "solver", "trainer",
     },
-    "dry_run": {"build", "config", "reports", "run", "trainer"},
+    "teachers": {
+        "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
+        "trainer",
+    },
+    "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
-        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "plan",
-        "reports", "run_folder", "trainer",
+        "build", "build_loss", "checkpoint", "parallel", "backbones", "config", "evaluation",
+        "plan", "reports", "run_folder", "teachers", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -49,6 +49,10 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
         """All images (N, 3, H, W) uint8 and targets (N,) int64, where that fits in memory."""
         return None
 
+    def identity(self) -> str:
+        """What tells this set's files from others', for a set that isn't held in memory."""
+        return f"{type(self).__module__}.{type(self).__qualname__} of {len(self)}"
+
     def labels(self) -> Tensor:
         """The class of every image (N,) int64; reads them all unless a set knows better."""
         held = self.tensors()
