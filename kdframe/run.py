@@ -19,6 +19,7 @@ from kdframe.evaluation import chance, evaluate
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
+from kdframe.startup import Startup
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
@@ -37,6 +38,7 @@ def train(
     wait: bool = False,
     latest: bool = False,
     asked: Callable[[], int] = lambda: 0,
+    imports: float = 0.0,
 ) -> Results:
     """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
 
@@ -47,6 +49,7 @@ def train(
         wait: wait while another process works in the folder.
         latest: make the link ``latest`` beside the folder point to it.
         asked: the signal to answer, polled between steps; 0 for none.
+        imports: the seconds that they took, to be told.
 
     Raises:
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
@@ -60,9 +63,13 @@ def train(
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
-        data = build.build_data(config, device)  # all that can be wrong, before hours of recipes
-        student, teachers = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        startup = Startup(imports)
+        with startup.part("data"):  # all that can be wrong, before hours of recipes
+            data = build.build_data(config, device)
+        with startup.part("networks"):
+            student, teachers = build.build_networks(config, data)
+            trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        trainer.hooks = [*trainer.hooks, startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
@@ -75,7 +82,8 @@ def train(
             log.info(line)
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
-        gate(config, data, trainer, teachers)
+        with startup.part("teacher's test"):
+            gate(config, data, trainer, teachers)
         if resume:
             go_on(trainer, folder, begun)
         results = finish(trainer, data, baseline)

@@ -41,6 +41,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "distillers": {"registry", "backbones", "datasets"},
     "reports": {"registry", "backbones"},
     "hooks": {"registry", "reports"},
+    "startup": {"hooks"},
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
@@ -58,7 +59,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
     "run": {
         "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "trainer",
+        "run_folder", "startup", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

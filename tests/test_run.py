@@ -1,6 +1,7 @@
 """A run from the outside: what it leaves, how it ends, and that it goes on where it stopped."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,14 @@ def test_the_console_and_log_txt_say_the_same(where, folder) -> None:
     rows = ("teacher", "student alone", "distilled student", "gain", "agreement")
     for row in rows:
         assert f"\n {row} " in said
+
+
+def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
+    """Once a run, recipes too; they import nothing any more."""
+    lines = [x for x in (where / "stdout").read_text().splitlines() if x.startswith("start ")]
+    names = [[part.rsplit(maxsplit=1)[0] for part in x[9:-2].split(", ")] for x in lines]
+    recipe = ["data", "networks", "first step"]
+    assert names == [recipe, recipe, ["imports", *recipe[:2], "teacher's test", recipe[2]]]
 
 
 def test_a_recipe_is_found_again(where, folder) -> None:
