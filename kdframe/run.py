@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from kdframe import build, checkpoint, parallel
+from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.config import Config, ConfigError
@@ -63,13 +64,14 @@ def train(
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
+        build.precision_on(config, device)  # before images are read
         startup = Startup(imports)
         with startup.part("data"):  # all that can be wrong, before hours of recipes
             data = build.build_data(config, device)
         with startup.part("networks"):
             student, teachers = build.build_networks(config, data)
             trainer = build.build_trainer(config, data, student, teachers, folder, asked)
-        trainer.hooks = [*trainer.hooks, startup]
+        trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
@@ -262,6 +264,7 @@ def eval_only(config: Config, folder: Path) -> Results:
         NoCheckpoint: there is neither a student nor a checkpoint.
     """
     device = start(config)
+    precision = build.precision_on(config, device)
     data = build.build_data(config, device)
     student = build.build_deployed(config, len(data.about["classes"]), data.image)
     file = config.tree.STUDENT.WEIGHTS
@@ -276,7 +279,6 @@ def eval_only(config: Config, folder: Path) -> Results:
         file = f"{folder} at step {state['step']}"
         student.network.load_state_dict(state["deployed"])
     batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
-    precision = build.PRECISIONS[config.tree.SOLVER.PRECISION]
     found = evaluate({"test": student.to(device)}, batches, device, precision)
     results: Results = {**found, "weights": file}
     if parallel.rank() == 0:

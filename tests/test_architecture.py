@@ -42,6 +42,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "reports": {"registry", "backbones"},
     "hooks": {"registry", "reports"},
     "startup": {"hooks"},
+    "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
@@ -53,13 +54,13 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     # the only readers of a config
     "build": {
-        "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
-        "loading", "plan", "registry", "schema", "solver", "trainer",
+        "arithmetic", "config", "checkpoint", "parallel", "backbones", "datasets", "distillation",
+        "hooks", "loading", "plan", "registry", "schema", "solver", "trainer",
     },
     "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
     "run": {
-        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "startup", "trainer",
+        "arithmetic", "build", "checkpoint", "parallel", "backbones", "config", "evaluation",
+        "reports", "run_folder", "startup", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -1,7 +1,6 @@
 """A run from the outside: what it leaves, how it ends, and that it goes on where it stopped."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
