@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from kdframe import checkpoint, parallel
+from kdframe import arithmetic, checkpoint, parallel
 from kdframe.backbones import Backbone
 from kdframe.build_loss import blame, build_terms, options_of
 from kdframe.config import Config
@@ -21,8 +21,6 @@ from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
 from kdframe.schema import teachers_of
 from kdframe.solver import make_optimizer, schedule
 from kdframe.trainer import Trainer
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Data(NamedTuple):
@@ -160,6 +158,12 @@ def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int,
     return student
 
 
+def precision_on(config: Config, device: torch.device) -> torch.dtype:
+    """The type of the networks' arithmetic."""
+    with blame(config, "SOLVER.PRECISION"):
+        return arithmetic.dtype_on(config.tree.SOLVER.PRECISION, device)
+
+
 def build_trainer(
     config: Config,
     data: Data,
@@ -176,9 +180,7 @@ def build_trainer(
             "SOLVER.BATCH_SIZE",
             f"{solver.BATCH_SIZE} isn't a multiple of processes x ACCUMULATE, {parts}.",
         )
-    precision = PRECISIONS[solver.PRECISION]
-    if precision == torch.float16 and device.type == "cpu":
-        raise config.error("SOLVER.PRECISION", "fp16 needs an accelerator; a CPU takes bf16.")
+    precision = precision_on(config, device)
     first, *others = teachers.values() or (None,)
     terms = build_terms(config, student, tuple(teachers.values()), data.train.labels)
     model = Distillation(student, first, terms, precision, others, config.tree.TEACHER.TRAIN)
@@ -192,7 +194,7 @@ def build_trainer(
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if solver.COMPILE:
         for backbone in (student, *teachers.values()):
-            backbone.compile()
+            backbone.compile(**arithmetic.compiling(device))
     with blame(config, "SOLVER"):
         optimizer = make_optimizer(
             solver.OPTIMIZER,

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from kdframe import build, checkpoint, parallel
+from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import blame
@@ -22,6 +23,7 @@ from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
+from kdframe.startup import Startup
 from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
 
@@ -41,6 +43,7 @@ def train(
     wait: bool = False,
     latest: bool = False,
     asked: Callable[[], int] = lambda: 0,
+    imports: float = 0.0,
 ) -> Results:
     """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
 
@@ -51,6 +54,7 @@ def train(
         wait: wait while another process works in the folder.
         latest: make the link ``latest`` beside the folder point to it.
         asked: the signal to answer, polled between steps; 0 for none.
+        imports: the seconds that they took, to be told.
 
     Raises:
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
@@ -64,9 +68,14 @@ def train(
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
-        data = build.build_data(config, device)  # all that can be wrong, before hours of recipes
-        student, teachers = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        build.precision_on(config, device)  # before images are read
+        startup = Startup(imports)
+        with startup.part("data"):  # all that can be wrong, before hours of recipes
+            data = build.build_data(config, device)
+        with startup.part("networks"):
+            student, teachers = build.build_networks(config, data)
+            trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
@@ -79,7 +88,8 @@ def train(
             log.info(line)
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
-        gate(config, data, trainer, teachers)
+        with startup.part("teacher's test"):
+            gate(config, data, trainer, teachers)
         trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
@@ -241,6 +251,7 @@ def eval_only(config: Config, folder: Path) -> Results:
         NoCheckpoint: there is neither a student nor a checkpoint.
     """
     device = start(config)
+    precision = build.precision_on(config, device)
     data = build.build_data(config, device)
     student = build.build_deployed(config, len(data.about["classes"]), data.image)
     file = config.tree.STUDENT.WEIGHTS
@@ -255,7 +266,6 @@ def eval_only(config: Config, folder: Path) -> Results:
         file = f"{folder} at step {state['step']}"
         student.network.load_state_dict(state["deployed"])
     batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
-    precision = build.PRECISIONS[config.tree.SOLVER.PRECISION]
     found = evaluate({"test": student.to(device)}, batches, device, precision)
     results: Results = {**found, "weights": file}
     if parallel.rank() == 0:

@@ -41,6 +41,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "distillers": {"registry", "backbones", "datasets"},
     "reports": {"registry", "backbones"},
     "hooks": {"registry", "reports"},
+    "startup": {"hooks"},
+    "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
@@ -54,9 +56,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     # the only readers of a config
     "build_loss": {"config", "parallel", "backbones", "distillation", "plan", "registry"},
     "build": {
-        "build_loss",
-        "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
-        "loading", "plan", "registry", "schema", "solver", "trainer",
+        "arithmetic", "build_loss", "config", "checkpoint", "parallel", "backbones", "datasets",
+        "distillation", "hooks", "loading", "plan", "registry", "schema", "solver", "trainer",
     },
     "teachers": {
         "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
@@ -64,8 +65,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
-        "build", "build_loss", "checkpoint", "parallel", "backbones", "config", "evaluation",
-        "plan", "reports", "run_folder", "teachers", "trainer",
+        "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones", "config",
+        "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -90,6 +90,14 @@ def test_the_console_and_log_txt_say_the_same(where, folder) -> None:
         assert f"\n {row} " in said
 
 
+def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
+    """Once a run, recipes too; they import nothing any more."""
+    lines = [x for x in (where / "stdout").read_text().splitlines() if x.startswith("start ")]
+    names = [[part.rsplit(maxsplit=1)[0] for part in x[9:-2].split(", ")] for x in lines]
+    recipe = ["data", "networks", "first step"]
+    assert names == [recipe, recipe, ["imports", *recipe[:2], "teacher's test", recipe[2]]]
+
+
 def test_a_recipe_is_found_again(where, folder) -> None:
     again = train(where, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", "again")
     assert again.returncode == 0, again.stderr
