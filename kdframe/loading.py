@@ -83,8 +83,9 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         views: bool = False,
+        stop: int | None = None,
     ) -> Iterator[Batch]:
-        """An epoch's batches from step ``first`` on, shuffled and augmented.
+        """An epoch's batches from step ``first`` on (before ``stop``), shuffled and augmented.
 
         ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
         With ``views``, ``view`` is a stronger augmentation of the augmented images.
@@ -96,13 +97,17 @@ class Loader:
         if rest:
             raise ValueError(f"a batch of {batch_size} can't be cut into {world} equal parts.")
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
-        starts = [step * batch_size + rank * part for step in range(first, steps)]
+        starts = [step * batch_size + rank * part for step in range(steps)[first:stop]]
         parts = [shuffled[start : start + part] for start in starts]
         for step, (image, target, item) in enumerate(self.raw(parts, epoch), first):
             if self.augment == "crop_flip":
                 image = crop_flip(image, self.seed, epoch, item)
             view = self.normalised(strong(image, self.seed, epoch, item)) if views else None
             yield Batch(self.normalised(image), target, item, epoch + step / steps, view)
+
+    def first(self, batch_size: int, rank: int = 0, world: int = 1) -> Batch:
+        """The first batch of the first epoch, whatever else is read by then."""
+        return next(self.train(0, batch_size, 0, rank, world, stop=1))
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""
@@ -125,7 +130,7 @@ class Loader:
             self.stream,
             batch_size=None,
             sampler=picks,
-            num_workers=self.workers,
+            num_workers=min(self.workers, len(picks)),
             worker_init_fn=outlive_signals,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is

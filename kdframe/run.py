@@ -76,6 +76,7 @@ def train(
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
         gate(config, data, trainer, teachers)
+        trainer.fold()
         if resume:
             go_on(trainer, folder, begun)
         results = finish(trainer, data, baseline)
