@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdframe import parallel
-from kdframe.backbones import Backbone, Output
+from kdframe.backbones import Backbone, Output, fold_if_same
 from kdframe.datasets import Batch
 from kdframe.teacher_cache import NotKept, TeacherCache, without_maps
 
@@ -78,6 +78,7 @@ class Distillation(nn.Module):
         self._teachers = tuple(t for t in (teacher, *others) if t is not None)
         for frozen in self._teachers[1 if mutual else 0 :]:
             frozen.eval().requires_grad_(False)
+        self._asked = list(self._teachers)  # or their folded copies
         self.terms = tuple(terms)
         self.learned = nn.ModuleDict(
             {t.name: t.loss for t in terms if isinstance(t.loss, nn.Module)}
@@ -95,6 +96,30 @@ class Distillation(nn.Module):
     def teachers(self) -> tuple[Backbone, ...]:
         """All of them, the first first."""
         return self._teachers
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the first teacher is asked through its folded copy."""
+        return bool(self._asked) and self._asked[0] is not self.teacher
+
+    def fold(self, image: Tensor) -> Iterator[str]:
+        """From now on asks folded copies of the frozen teachers, where these answer the same.
+
+        Their weights must stand by then.  Says of each what was done; the same on every process.
+        """
+        for i, teacher in enumerate(self._teachers):
+            if teacher is self.partner:
+                continue
+            self._asked[i], count, found = fold_if_same(teacher, image, self.precision)
+            differs = parallel.largest(int(count > 0 and self._asked[i] is teacher))
+            if differs:
+                self._asked[i] = teacher
+            elif teacher._compiled_call_impl is not None:
+                self._asked[i].compile()
+            name = f"teacher/{i + 1}" if i else "teacher"
+            done = "stays unfolded" if differs else "folded"
+            distance = f", largest difference {found:.0e} on the first batch in fp32" * (count > 0)
+            yield f"{name}  {done}: {count} convolutions{distance}"
 
     @property
     def deployed(self) -> Backbone:
@@ -122,7 +147,7 @@ class Distillation(nn.Module):
         needs = frozenset[str]().union(*(term.needs for term in on))
         student, teachers = self.ask(self.student, batch, needs), []
         if self.partner is not None or any(term.needs_teacher for term in on):
-            asked = self.teachers if "teachers" in needs else self.teachers[:1]
+            asked = self._asked if "teachers" in needs else self._asked[:1]
             teachers = [self.recall(teacher, batch, of_teacher(needs)) for teacher in asked]
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
@@ -165,7 +190,7 @@ class Distillation(nn.Module):
     def teach(self, batch: Batch, term: Term) -> Output:
         """The first teacher's Output alone, as that term is handed it."""
         needs = of_teacher(term.needs)
-        return self.ask(self.teachers[0], batch, needs).output(needs)
+        return self.ask(self._asked[0], batch, needs).output(needs)
 
     def values(
         self, on: Sequence[Term], student: Answer, teachers: Sequence[Answer], batch: Batch

@@ -44,6 +44,7 @@ def dry_run(config: Config) -> float:
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
         gate(config, data, trainer, known)
         settle_threads(trainer)
+        trainer.fold()
         seconds += trainer.steps * seconds_a_step(trainer)
     log.info(
         "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",

@@ -99,8 +99,9 @@ class Loader:
         world: int = 1,
         views: bool = False,
         augmented_as: int | None = None,
+        stop: int | None = None,
     ) -> Iterator[Batch]:
-        """An epoch's batches from step ``first`` on, shuffled and augmented.
+        """An epoch's batches from step ``first`` on (before ``stop``), shuffled and augmented.
 
         ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
         With ``views``, ``view`` is a stronger augmentation of the augmented images.
@@ -114,7 +115,7 @@ class Loader:
         if rest:
             raise ValueError(f"a batch of {batch_size} can't be cut into {world} equal parts.")
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
-        starts = [step * batch_size + rank * part for step in range(first, steps)]
+        starts = [step * batch_size + rank * part for step in range(steps)[first:stop]]
         parts = [shuffled[start : start + part] for start in starts]
         for step, (image, target, item) in enumerate(self.raw(parts, drawn), first):
             if self.augment == "crop_flip":
@@ -127,6 +128,10 @@ class Loader:
         count = self.steps(batch_size) * batch_size
         shuffled = order(len(self), self.seed, epoch)[:count]
         return self.items.cpu()[shuffled].view(-1, batch_size)
+
+    def first(self, batch_size: int, rank: int = 0, world: int = 1) -> Batch:
+        """The first batch of the first epoch, whatever else is read by then."""
+        return next(self.train(0, batch_size, 0, rank, world, stop=1))
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""
@@ -149,7 +154,7 @@ class Loader:
             self.stream,
             batch_size=None,
             sampler=picks,
-            num_workers=self.workers,
+            num_workers=min(self.workers, len(picks)),
             worker_init_fn=outlive_signals,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is

@@ -90,6 +90,7 @@ def train(
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
         with startup.part("teacher's test"):
             gate(config, data, trainer, teachers)
+        trainer.fold()
         trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)

@@ -65,6 +65,7 @@ def cache_of(config: Config, data: Data, trainer: Trainer) -> TeacherCache | Non
         "seed": config.tree.SEED,
         "kind": branch.CACHE,
         "arithmetic": [solver.PRECISION, solver.COMPILE, solver.CHANNELS_LAST, device.type],
+        "folded": trainer.model.is_folded,
         "versions": [__version__, torch.__version__],
     }
     key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]

@@ -111,6 +111,16 @@ class Trainer:
                 break
         self.call("after_train")
 
+    def fold(self) -> None:
+        """Folds frozen teachers, and holds them against themselves on the first batch.
+
+        That is always the same batch: a resumed run finds what the run found that it continues.
+        """
+        if any(teacher is not self.model.partner for teacher in self.model.teachers):
+            batch = self.train_loader.first(self.batch_size, parallel.rank(), parallel.world())
+            for line in self.model.fold(next(batch.parts(self.plan.accumulate)).image):
+                log.info(line)
+
     def prepare(self) -> None:
         """Lets terms learn what they need before the first step, e.g. from the teacher alone."""
         for term in self.model.terms:
