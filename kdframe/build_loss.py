@@ -1,5 +1,6 @@
 """LOSS -> terms, each tried before it is trained."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor
 
 from kdframe import parallel
-from kdframe.backbones import Backbone
+from kdframe.answers import each, of_teacher
+from kdframe.backbones import Backbone, Output
 from kdframe.config import Config, ConfigError
-from kdframe.distillation import Term, try_out
+from kdframe.datasets import Batch
+from kdframe.distillation import Term
 from kdframe.plan import seed_of
 from kdframe.registry import DISTILLERS, Registry, UnknownPart
+from kdframe.teacher_cache import without_maps
 
 NOT_KEPT = {"preactivations", "teacher_preactivations", "teachers", "views"}  # by TEACHER.CACHE
 
@@ -64,6 +68,37 @@ def build_terms(
         if not any(term.is_on(epoch) for term in terms):
             raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
     return terms
+
+
+def try_out(
+    loss: Callable[..., Tensor],
+    needs: frozenset[str],
+    student: Backbone,
+    teachers: Sequence[Backbone],
+    images: int,
+    cached: bool = False,
+) -> None:
+    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
+    rows = 2 * images if "views" in needs else images
+
+    def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
+        if "preactivations" in needs:
+            _ = backbone.taps  # a network may have none to hand out
+        return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
+
+    numbers = torch.arange(rows) % images
+    batch = Batch(
+        torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
+    )
+    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
+    if cached:
+        outputs = tuple(without_maps(output) for output in outputs)
+    handed = outputs if "teachers" in needs else next(iter(outputs), None)
+    with torch.no_grad():
+        value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
+    if not isinstance(value, Tensor) or value.shape != ():
+        found = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"a term returns a scalar tensor, not {found}.")
 
 
 def images_of(config: Config, needs: frozenset[str], options: dict[str, Any]) -> int:

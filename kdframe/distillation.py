@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdframe import parallel
+from kdframe.answers import Answer, batch_for, each, of_teacher, raised
 from kdframe.backbones import Backbone, Output, fold_if_same
 from kdframe.datasets import Batch
-from kdframe.teacher_cache import NotKept, TeacherCache, without_maps
+from kdframe.teacher_cache import TeacherCache
 
 
 @dataclass(frozen=True)
@@ -204,116 +202,3 @@ class Distillation(nn.Module):
                 given = batch_for(batch, term.needs)
                 values[term.name] = term.loss(student.output(term.needs), teacher, given)
         return values
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A network's Outputs for a batch, one a view: as they are, and before the activations."""
-
-    plain: list[Output]
-    before: list[Output]
-    made: dict[frozenset[str], Output] = field(default_factory=dict)
-
-    def output(self, needs: frozenset[str]) -> Output:
-        """What a term with these needs is handed; made once."""
-        if needs not in self.made:
-            outputs = self.before if "preactivations" in needs else self.plain
-            if (
-                "global_batch" in needs and parallel.world() > 1
-            ):  # first: all processes' images, then all of their views
-                outputs = [each(parallel.gathered, output) for output in outputs]
-            self.made[needs] = stacked(outputs) if "views" in needs else outputs[0]
-        return self.made[needs]
-
-    def detached(self) -> Answer:
-        """The same without its graph."""
-        plain, before = (
-            [each(Tensor.detach, output) for output in outputs]
-            for outputs in (self.plain, self.before)
-        )
-        return Answer(plain, before)
-
-
-def of_teacher(needs: frozenset[str]) -> frozenset[str]:
-    """What these needs ask of a teacher."""
-    return needs | {"preactivations"} if "teacher_preactivations" in needs else needs
-
-
-class OnDemand(list[Tensor]):
-    """Feature maps that are made when they are looked at, once: few terms look at many."""
-
-    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
-        super().__init__(cast(Iterable[Tensor], range(count)))
-        self.make = functools.cache(make)
-
-    def __getitem__(self, i: Any) -> Any:
-        stage: Any = super().__getitem__(i)
-        return [self.make(s) for s in stage] if isinstance(i, slice) else self.make(stage)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-
-def each(change: Callable[[Tensor], Tensor], output: Output) -> Output:
-    """An Output of changed tensors."""
-    maps: list[Tensor] = output.features
-    if not isinstance(maps, NotKept):
-        maps = OnDemand(len(maps), lambda stage: change(output.features[stage]))
-    return Output(change(output.logits), change(output.embedding), maps)
-
-
-def raised(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def stacked(outputs: Sequence[Output]) -> Output:
-    """The rows of one Output below those of the other."""
-
-    def both(stage: int) -> Tensor:
-        return torch.cat([output.features[stage] for output in outputs])
-
-    logits = torch.cat([output.logits for output in outputs])
-    embedding = torch.cat([output.embedding for output in outputs])
-    return Output(logits, embedding, OnDemand(len(outputs[0].features), both))
-
-
-def batch_for(batch: Batch, needs: frozenset[str]) -> Batch:
-    """The rows that fit the Outputs for these needs; images stay those of this process."""
-    image, target, item, epoch, view = batch
-    if "global_batch" in needs:
-        target, item = parallel.gathered(target), parallel.gathered(item)
-    if "views" in needs and view is not None:
-        image, target, item = torch.cat((image, view)), target.repeat(2), item.repeat(2)
-    return Batch(image, target, item, epoch, view)
-
-
-def try_out(
-    loss: Callable[..., Tensor],
-    needs: frozenset[str],
-    student: Backbone,
-    teachers: Sequence[Backbone],
-    images: int,
-    cached: bool = False,
-) -> None:
-    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
-    rows = 2 * images if "views" in needs else images
-
-    def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
-        if "preactivations" in needs:
-            _ = backbone.taps  # a network may have none to hand out
-        return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
-
-    numbers = torch.arange(rows) % images
-    batch = Batch(
-        torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
-    )
-    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
-    if cached:
-        outputs = tuple(without_maps(output) for output in outputs)
-    handed = outputs if "teachers" in needs else next(iter(outputs), None)
-    with torch.no_grad():
-        value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
-    if not isinstance(value, Tensor) or value.shape != ():
-        found = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"a term returns a scalar tensor, not {found}.")

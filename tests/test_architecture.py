@@ -47,14 +47,18 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
     "teacher_cache": {"checkpoint", "parallel", "backbones", "datasets"},
-    "distillation": {"parallel", "backbones", "datasets", "teacher_cache"},
+    "answers": {"parallel", "backbones", "datasets", "teacher_cache"},
+    "distillation": {"answers", "parallel", "backbones", "datasets", "teacher_cache"},
     "evaluation": {"parallel", "backbones", "datasets"},
     "trainer": {
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
         "loading", "plan",
     },
     # the only readers of a config
-    "build_loss": {"config", "parallel", "backbones", "distillation", "plan", "registry"},
+    "build_loss": {
+        "answers", "config", "parallel", "backbones", "datasets", "distillation", "plan",
+        "registry", "teacher_cache",
+    },
     "build": {
         "arithmetic", "build_loss", "config", "checkpoint", "parallel", "backbones", "datasets",
         "distillation", "hooks", "loading", "plan", "registry", "schema", "solver", "trainer",
