@@ -42,6 +42,9 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
         parameters, opt=name, lr=lr, weight_decay=weight_decay, momentum=momentum, **fused
     )
+    if kind is torch.optim.SGD and momentum:  # fused, it can't begin with some parameters later
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

@@ -56,6 +56,23 @@ def test_sgd_moves_as_its_equation_says(nesterov) -> None:
         assert w.item() == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "rmsprop"])
+def test_a_parameter_may_get_its_first_gradient_later_than_others(name) -> None:
+    def moved(late: int) -> list[float]:
+        first, second = (torch.nn.Parameter(torch.tensor([2.0])) for _ in range(2))
+        optimizer = make_optimizer(
+            name, [first, second], lr=0.1, weight_decay=0.5, momentum=0.9, nesterov=False
+        )
+        for step in range(4):
+            first.grad = torch.tensor([1.0])
+            second.grad = torch.tensor([1.0 - step]) if step >= late else None
+            optimizer.step()
+        return [first.item(), second.item()]
+
+    assert moved(late=2)[0] == pytest.approx(moved(late=0)[0])
+    assert moved(late=4)[1] == 2.0 != moved(late=2)[1]
+
+
 def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"timm has no 'adamm'. Did you mean adam\?"):
         make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)
