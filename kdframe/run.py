@@ -246,7 +246,8 @@ def best_of(trainer: Trainer) -> Backbone:
 
 
 def eval_only(config: Config, folder: Path) -> Results:
-    """Reads the test split with a run's student (or STUDENT.WEIGHTS), and writes eval.json.
+    """Reads the test split with a run's student, or with STUDENT.WEIGHTS unless the run began with
+    them, and writes eval.json.
 
     Raises:
         NoCheckpoint: there is neither a student nor a checkpoint.
@@ -255,7 +256,7 @@ def eval_only(config: Config, folder: Path) -> Results:
     precision = build.precision_on(config, device)
     data = build.build_data(config, device)
     student = build.build_deployed(config, len(data.about["classes"]), data.image)
-    file = config.tree.STUDENT.WEIGHTS
+    file = "" if began_with(config.tree.STUDENT.WEIGHTS, folder) else config.tree.STUDENT.WEIGHTS
     if not file and (folder / "student.safetensors").exists():
         file = str(folder / "student.safetensors")
     if file:
@@ -274,6 +275,12 @@ def eval_only(config: Config, folder: Path) -> Results:
         checkpoint.write_json(folder / "eval.json", results)
     tell(results, folder / "eval.json")
     return results
+
+
+def began_with(weights: str, folder: Path) -> bool:
+    """Whether these are the weights that the student of the run in ``folder`` began with."""
+    path = folder / "config.yaml"
+    return path.exists() and yaml.safe_load(path.read_text())["STUDENT"]["WEIGHTS"] == weights
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

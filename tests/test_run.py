@@ -191,6 +191,22 @@ def test_eval_only_reads_the_same_figure(where, folder) -> None:
     assert found["test"]["top1"] == results(folder)["test"]["top1"]
 
 
+def test_eval_only_reads_the_run_and_not_the_weights_that_it_began_with(where, folder) -> None:
+    first = ("STUDENT.WEIGHTS", str(folder / "student.safetensors"), "OUTPUT_DIR", "fine")
+    tuned = (*first, "SOLVER.EPOCHS", "1", "BASELINE", "''")
+    assert train(where, *tuned).returncode == 0
+    for words, weights in (
+        (tuned, "fine/student.safetensors"),
+        ((*tuned, "STUDENT.WEIGHTS", str(folder / "student_best.safetensors")), "student_best"),
+    ):
+        done = train(where, *words, "--eval-only")
+        assert done.returncode == 0, done.stderr
+        found = json.loads((where / "fine/eval.json").read_text())
+        assert weights in found["weights"]
+        same = found["test"]["nll"] == results(where / "fine")["test"]["nll"]
+        assert same == (words is tuned)
+
+
 def test_a_dry_run_leaves_nothing(where) -> None:
     before = sorted(where.rglob("*"))
     done = train(where, "--dry-run", "SEED", "5")

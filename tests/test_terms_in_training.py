@@ -159,6 +159,17 @@ def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, dat
         assert weights.keys() == saved["student"].keys()
 
 
+def test_a_term_may_train_alone_before_the_others_begin(tmp_path, data) -> None:
+    config = load(
+        written(tmp_path, "ab").path,
+        ["LOSS={ab: {STOP: 1}, cross_entropy: {START: 1}}", "SOLVER.EPOCHS=2", "SOLVER.LR=1e-4"],
+    )
+    made = trainer(config, data, tmp_path / "run")
+    made.train()
+    terms = [{key for key in epoch if key.startswith("train/")} for epoch in made.history]
+    assert terms == [{"train/loss", "train/ab"}, {"train/loss", "train/cross_entropy"}]
+
+
 def test_the_student_that_simkd_deploys_is_measured_saved_and_found_again(tmp_path, data) -> None:
     config = written(tmp_path, "simkd")
     made = trainer(config, data, tmp_path / "run")
