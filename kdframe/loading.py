@@ -3,6 +3,7 @@
 import atexit
 import hashlib
 import signal
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -14,14 +15,17 @@ from kdframe.datasets import Batch, Dataset
 
 AUGMENT = ("none", "crop_flip", "resized_crop")
 EVALUATION = -1  # stands for the epoch
+LINUX = sys.platform == "linux"  # where a fork is safe; from Python 3.14 on, not the default
 ORDER = -1  # the draw; augmentation's count from 0
 
 
 class Loader:
     """Batches of some items of a dataset, on a device.
 
-    Sets that hand out ``tensors()`` live on the device; others, and all under ``resized_crop``
-    (which cuts from whole images), are read by ``workers`` processes, or by this one if 0.
+    Sets that hand out ``tensors()`` live on the device, or in memory where that has no room for
+    them; others, and all under ``resized_crop`` (which cuts from whole images), are read by
+    ``workers`` processes, or by this one if 0.  Workers live for a pass: with a fork, which is
+    asked for where there is one, they are there in a tenth of a second.
 
     Args:
         items: (N,) numbers of the images in their split.
@@ -51,7 +55,8 @@ class Loader:
         self.stream = Stream(dataset, augment == "resized_crop", seed)
         self.items = self.rows = items
         self.resident = None if augment == "resized_crop" else dataset.tensors()
-        if self.resident and device.type != "cpu":  # two loaders of a split hold it once, together
+        # on a CPU two loaders of a split hold it once, together
+        if self.resident and self.fits(self.resident[0]):
             images, targets = self.resident
             self.resident = images[items].to(device), targets[items].to(device)
             self.items, self.rows = items.to(device), torch.arange(len(items), device=device)
@@ -147,14 +152,17 @@ class Loader:
             images, targets = self.resident
             for part in parts:
                 rows = self.rows[part]
-                yield images.index_select(0, rows), targets[rows], self.items[part]
+                columns = images.index_select(0, rows), targets[rows], self.items[part]
+                image, target, item = (c.to(self.device) for c in columns)
+                yield image, target, item
             return
         picks = [(self.items[part].tolist(), epoch) for part in parts]
         loader = DataLoader(
             self.stream,
             batch_size=None,
             sampler=picks,
-            num_workers=min(self.workers, len(picks)),
+            num_workers=(workers := min(self.workers, len(picks))),
+            multiprocessing_context="fork" if workers and LINUX else None,
             worker_init_fn=outlive_signals,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is
@@ -177,12 +185,27 @@ class Loader:
         return image.contiguous(memory_format=self.layout)
 
     def describe(self) -> str:
-        """How many images there are, and where."""
+        """How many images there are, where, and why there."""
+        dataset = self.stream.dataset
         if self.resident:
-            size = len(self) * self.resident[0][0].numel() / 1e6
-            return f"{len(self):,} images resident on {self.device} ({size:,.1f} MB)"
+            images = self.resident[0]
+            size = len(self) * images[0].numel() / 1e6
+            most = f" of at most {dataset.room / 1e6:,.0f}" if dataset.room else ""
+            return f"{len(self):,} images resident on {images.device} ({size:,.1f} MB{most})"
         workers = {0: "this process", 1: "1 worker"}.get(self.workers, f"{self.workers} workers")
-        return f"{len(self):,} images streamed by {workers}"
+        why, size = "", len(dataset) * 3 * dataset.size[0] * dataset.size[1]
+        if self.stream.whole:
+            why = ": resized_crop cuts from whole images"
+        elif dataset.room is not None and size > dataset.room:
+            why = f": {size / 1e6:,.0f} MB would not fit in {dataset.room / 1e6:,.0f} MB"
+        return f"{len(self):,} images streamed by {workers}{why}"
+
+    def fits(self, images: Tensor) -> bool:
+        """Whether these items' images take at most a quarter of an accelerator's free memory."""
+        if self.device.type != "cuda":
+            return self.device.type != "cpu"
+        free: int = torch.cuda.mem_get_info(self.device)[0]
+        return len(self.items) * images[0].numel() <= free // 4
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:

@@ -61,7 +61,9 @@ class Trainer:
             wrap: Any = DistributedDataParallel
             # a bank that every process fills with the same rows needn't be sent in every step
             wrap._set_params_and_buffers_to_ignore_for_model(model, model.alike())
-            self.parallel = wrap(model, ids, find_unused_parameters=True)
+            self.parallel = wrap(
+                model, ids, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
         self.step = 0
         self.lr = 0.0
         self.loss = torch.zeros((), device=self.device)
