@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from kdframe import checkpoint, parallel
 from kdframe.backbones import Backbone, Output
@@ -55,15 +54,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=plan.precision == torch.float16
         )
-        self.parallel: nn.Module = model
-        if parallel.world() > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            wrap: Any = DistributedDataParallel
-            # a bank that every process fills with the same rows needn't be sent in every step
-            wrap._set_params_and_buffers_to_ignore_for_model(model, model.alike())
-            self.parallel = wrap(
-                model, ids, find_unused_parameters=True, gradient_as_bucket_view=True
-            )
+        self.parallel = parallel.wrapped(model, self.device, model.alike())
         self.step = 0
         self.lr = 0.0
         self.loss = torch.zeros((), device=self.device)
@@ -172,7 +163,7 @@ class Trainer:
         total: dict[str, Tensor] = {}
         parts = list(batch.parts(self.plan.accumulate))
         for part in parts:
-            with self.unsynced() if part is not parts[-1] else nullcontext():
+            with parallel.unsynced(self.parallel) if part is not parts[-1] else nullcontext():
                 loss, terms = self.parallel(part)
                 self.scaler.scale(loss / len(parts)).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
@@ -310,13 +301,6 @@ class Trainer:
     def call(self, moment: str) -> None:
         for hook in self.hooks:
             getattr(hook, moment)(self)
-
-    def unsynced(self) -> AbstractContextManager[None]:
-        """Gradients of all but the last part of a step stay with their process."""
-        if isinstance(self.parallel, DistributedDataParallel):
-            no_sync: AbstractContextManager[None] = self.parallel.no_sync()
-            return no_sync
-        return nullcontext()
 
 
 STOPPING = (2, 15)  # SIGINT, SIGTERM
