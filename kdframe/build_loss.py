@@ -39,7 +39,7 @@ def build_terms(
         with blame(config, f"LOSS.{key}"):
             module = inspect.isclass(part)
             if module and config.tree.TEACHER.TRAIN:
-                raise ValueError("it keeps or learns for one of two networks that teach each other")
+                raise ValueError("it learns or keeps something for one student; TRAIN makes two.")
             loss: Any = functools.partial(part, **options)
             try:
                 if module:

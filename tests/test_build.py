@@ -120,6 +120,14 @@ def test_a_term_that_returns_no_scalar_is_refused_while_the_run_is_built(
     assert str(caught.value) == f"{config.path}: LOSS.logit_mse: {answer}"
 
 
+def test_a_term_that_keeps_something_is_refused_where_the_teacher_learns_too(
+    tmp_path, networks
+) -> None:
+    path = written(tmp_path, "LOSS: {dml: {}, feature: {}}\n").path
+    with pytest.raises(ConfigError, match=r"LOSS\.feature: it learns or keeps .* makes two\.$"):
+        build.build_terms(load(path, ["TEACHER.TRAIN=true"]), networks[0], networks[1:], labels)
+
+
 def test_a_fault_of_a_term_is_told_with_file_and_key(
     tmp_path, networks, monkeypatch, capsys
 ) -> None:
