@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdframe import arithmetic, build, checkpoint, run
 from kdframe.config import Config, ConfigError, load
+from kdframe.reports import summary
 
 CONFIG = """
 DATASET: {NAME: glyphs, TRAIN: 90, TEST: 36, VAL: 18}
@@ -151,3 +152,13 @@ def test_evaluation_asks_what_is_not_compiled(tmp_path, monkeypatch) -> None:
     assert not calls
     student(next(data.train.train(0, 4)).image)
     assert calls
+
+
+def test_what_is_on_and_what_is_untested_is_said(tmp_path) -> None:
+    words = ("SOLVER.COMPILE", "true", "DETERMINISTIC", "true", "SOLVER.PRECISION", "bf16")
+    tree = config(tmp_path, "{kd: {}}", *words).tree
+    cuda, mps = torch.device("cuda"), torch.device("mps")
+    said = ", ".join(summary.turned_on(tree, cuda))
+    assert said == "bf16, channels_last, compiled with CUDA graphs, deterministic"
+    assert not list(summary.notes(tree, cuda))
+    assert [note[:26] for note in summary.notes(tree, mps)] == ["DEVICE mps is untested: no"]
