@@ -145,6 +145,16 @@ def test_two_loaders_of_a_split_share_its_tensor(data) -> None:
     assert one.resident[0].data_ptr() == two.resident[0].data_ptr() == data.images.data_ptr()
 
 
+@pytest.mark.parametrize("kind", [lambda data: data, Streamed], ids=["resident", "streamed"])
+def test_the_first_batch_is_that_of_the_first_epoch(data, kind) -> None:
+    one = loader(kind(data), workers=2)
+    rest = list(one.train(0, 8))
+    assert same([one.first(8)], rest[:1])
+    halves = [one.first(8, rank, 2) for rank in (0, 1)]
+    assert torch.equal(torch.cat([half.image for half in halves]), rest[0].image)
+    assert same(list(one.train(0, 8, 1, stop=3)), rest[1:3])
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_the_layout_is_the_one_asked_for(data, channels_last) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format

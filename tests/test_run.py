@@ -85,6 +85,7 @@ def test_the_console_and_log_txt_say_the_same(where, folder) -> None:
     said = (where / "stdout").read_text()
     assert (folder / "log.txt").read_text() == said
     assert "L = cross_entropy + kd + feature" in said
+    assert "\nteacher  folded: 9 convolutions, largest difference " in said
     rows = ("teacher", "student alone", "distilled student", "gain", "agreement")
     for row in rows:
         assert f"\n {row} " in said
