@@ -84,6 +84,7 @@ class Distillation(nn.Module):
         self.precision = precision
         deploying = [t.loss.deployed for t in terms if hasattr(t.loss, "deployed")]
         self._deployed = (deploying[0](student) if deploying else student,)
+        self.keeps_maps = False  # a frozen teacher's, until a term has looked at some
 
     @property
     def teacher(self) -> Backbone | None:
@@ -118,10 +119,11 @@ class Distillation(nn.Module):
         """The loss, and the value of each term that is on: unweighted, detached."""
         on = [term for term in self.terms if term.is_on(batch.epoch)]
         needs = frozenset[str]().union(*(term.needs for term in on))
-        student, teachers = self.ask(self.student, batch, needs), []
+        teachers = []  # first: what a student keeps for its gradient would be in memory too
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self.teachers if "teachers" in needs else self.teachers[:1]
             teachers = [self.ask(teacher, batch, of_teacher(needs)) for teacher in asked]
+        student = self.ask(self.student, batch, needs)
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()
@@ -135,21 +137,43 @@ class Distillation(nn.Module):
         """One forward pass, or one a view."""
         learns = network is self.student or network is self.partner
         images = [batch.image, batch.view] if "views" in needs else [batch.image]
-        device, half = batch.image.device.type, self.precision != torch.float32
         answer = Answer([], [])
+        for image in images:
+            output = self.output(network, image, learns)
+            outputs = [output]
+            if "preactivations" in needs:
+                outputs.append(network.before_activation(output))
+            elif not (learns or self.keeps_maps):
+                outputs = [self.without_maps(network, image, output)]
+            if self.precision != torch.float32:
+                outputs = [each(raised, output) for output in outputs]
+            answer.plain.append(outputs[0])
+            answer.before.append(outputs[-1])
+        return answer
+
+    def output(self, network: Backbone, image: Tensor, learns: bool) -> Output:
+        """A forward pass in the run's precision."""
+        half = self.precision != torch.float32
         with (
-            torch.autocast(device, self.precision, enabled=half),
+            torch.autocast(image.device.type, self.precision, enabled=half),
             nullcontext() if learns else torch.no_grad(),
         ):
-            for image in images:
-                outputs = [network(image)]
-                if "preactivations" in needs:
-                    outputs.append(network.before_activation(outputs[0]))
-                if half:
-                    outputs = [each(raised, output) for output in outputs]
-                answer.plain.append(outputs[0])
-                answer.before.append(outputs[-1])
-        return answer
+            output: Output = network(image)
+            return output
+
+    def without_maps(self, network: Backbone, image: Tensor, output: Output) -> Output:
+        """A frozen teacher's answer; its maps are freed, and made again if a term looks at them.
+
+        That costs a forward pass once: from then on they are kept.
+        """
+
+        @functools.cache
+        def again() -> list[Tensor]:
+            self.keeps_maps = True
+            return self.output(network, image, learns=False).features
+
+        maps = OnDemand(len(output.features), lambda stage: again()[stage])
+        return output._replace(features=maps)
 
     def teach(self, batch: Batch, term: Term) -> Output:
         """The first teacher's Output alone, as that term is handed it."""

@@ -98,11 +98,14 @@ class Loader:
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
         starts = [step * batch_size + rank * part for step in range(first, steps)]
         parts = [shuffled[start : start + part] for start in starts]
-        for step, (image, target, item) in enumerate(self.raw(parts, epoch), first):
+        step = first  # counted here: enumerate would hold the raw images during the step
+        for image, target, item in self.raw(parts, epoch):
             if self.augment == "crop_flip":
                 image = crop_flip(image, self.seed, epoch, item)
             view = self.normalised(strong(image, self.seed, epoch, item)) if views else None
-            yield Batch(self.normalised(image), target, item, epoch + step / steps, view)
+            image = self.normalised(image)
+            yield Batch(image, target, item, epoch + step / steps, view)
+            step += 1
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""

@@ -27,6 +27,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "solver": set(),
     "plan": set(),
     "signals": set(),
+    "allocator": set(),
     # the config, from plain values up
     "layers": {"values"},
     "schema": {"layers", "values"},
@@ -57,8 +58,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
     "run": {
-        "build", "checkpoint", "parallel", "backbones", "config", "evaluation", "reports",
-        "run_folder", "trainer",
+        "allocator", "build", "checkpoint", "parallel", "backbones", "config", "evaluation",
+        "reports", "run_folder", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

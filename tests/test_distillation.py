@@ -217,3 +217,46 @@ def test_a_step_leaves_no_graph_behind() -> None:
     model(batch())[0].backward()
     gc.collect()
     assert kept[0]() is None
+
+
+def test_a_teachers_maps_are_freed_until_a_term_looks_at_one() -> None:
+    """From then on they are kept, and no pass is made twice."""
+    teacher, looks = backbone(), False
+    maps, passes, seen = [], [], []
+
+    def watched(network, image):
+        output = original(network, image)
+        passes.append(1)
+        maps.append(weakref.ref(output.features[0]))
+        return output
+
+    original, teacher.answer = teacher.answer, watched
+
+    def term(student, teacher, batch):
+        gc.collect()
+        seen.append(maps[-1]() is not None)
+        if looks:
+            torch.testing.assert_close(
+                [*teacher.features], [original(given, batch.image).features[0]], rtol=0, atol=0
+            )
+            assert not teacher.features[0].requires_grad
+        return two(student, teacher, batch)
+
+    model = Distillation(backbone(), teacher, [Term("term", term)])
+    given = teacher.network
+    model(batch())
+    assert (seen, len(passes)) == ([False], 1)
+    looks = True
+    model(batch())
+    assert (seen, len(passes)) == ([False, False], 3)
+    model(batch())
+    assert (seen, len(passes)) == ([False, False, True], 4)
+
+
+def test_the_teacher_answers_before_the_student_keeps_what_it_needs() -> None:
+    order = []
+    student, teacher = backbone(), backbone()
+    student.register_forward_pre_hook(lambda *_: order.append("student"))
+    teacher.register_forward_pre_hook(lambda *_: order.append("teacher"))
+    Distillation(student, teacher, [Term("two", two)])(batch())
+    assert order == ["teacher", "student"]
