@@ -11,17 +11,14 @@ of those whose definition is dearer.
 
 import argparse
 import inspect
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.memory import Peak
+from benchmarks.clock import Work, in_turns, median, memory, ratios
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.registry import BACKBONES, DISTILLERS, UnknownPart
@@ -34,13 +31,11 @@ DEARER = {  # by their own definition, and why
     "semckd": "three convolutions for every pair of stages",
 }
 CLASSES, ITEMS, SIZE = 100, 50_000, (3, 32, 32)  # CIFAR-100
-SHORTEST = 0.02  # seconds; shorter work is repeated to be measured
 EXAMPLES = """examples:
   python -m benchmarks.terms
   python -m benchmarks.terms --quick kd dkd
   python -m benchmarks.terms --pair resnet32x4-resnet8x4 --batch 128 --rounds 15
 """
-Work = Callable[[], None]
 
 
 class Row(NamedTuple):
@@ -178,57 +173,13 @@ def measured(
     step: Work, works: dict[str, Work], rounds: int, device: torch.device
 ) -> tuple[float, list[Row]]:
     """The seconds of a step, and every term's cost; they take turns."""
-    every = {"": step, **works}
-    repeats = {
-        name: max(1, round(SHORTEST / warm_up(work, device))) for name, work in every.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in every}
-    for _ in range(rounds):
-        for name, work in every.items():
-            times[name].append(seconds(work, repeats[name], device))
-    median = statistics.median(times[""])
+    times = in_turns({"": step, **works}, rounds, device)
+    whole = median(times[""])
     rows = []
     for name, work in works.items():
-        shares = [own / all_ for own, all_ in zip(times[name], times[""], strict=True)]
-        own = statistics.median(times[name])
-        rows.append(Row(name, own, own / median, min(shares), max(shares), memory(work, device)))
-    return median, rows
-
-
-def warm_up(work: Work, device: torch.device) -> float:
-    """The seconds of the second time: the first chooses algorithms and fills caches."""
-    work()
-    return seconds(work, 1, device)
-
-
-def seconds(work: Work, repeats: int, device: torch.device) -> float:
-    """Of one ``work``: CUDA's clock on a GPU, else this process's CPU time."""
-    if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        for _ in range(repeats):
-            work()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1000 / repeats
-    started = time.process_time()
-    for _ in range(repeats):
-        work()
-    return (time.process_time() - started) / repeats
-
-
-def memory(work: Work, device: torch.device) -> int:
-    """The most bytes that ``work`` takes beyond what is there: CUDA's count, or that of tensors."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
-    with Peak() as peak:
-        work()
-    return peak.bytes
+        shares, own = ratios(times[name], times[""]), median(times[name])
+        rows.append(Row(name, own, own / whole, min(shares), max(shares), memory(work, device)))
+    return whole, rows
 
 
 if __name__ == "__main__":

@@ -143,10 +143,11 @@ class Distillation(nn.Module):
         """The loss, and the value of each term that is on: unweighted, detached."""
         on = [term for term in self.terms if term.is_on(batch.epoch)]
         needs = frozenset[str]().union(*(term.needs for term in on))
-        student, teachers = self.ask(self.student, batch, needs), []
+        teachers = []  # first: what a student keeps for its gradient would be in memory too
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self._asked if "teachers" in needs else self._asked[:1]
             teachers = [self.recall(teacher, batch, of_teacher(needs)) for teacher in asked]
+        student = self.ask(self.student, batch, needs)
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
         loss = torch.stack([t.weight_at(batch.epoch) * values[t.name] for t in on]).sum()

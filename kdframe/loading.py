@@ -122,11 +122,14 @@ class Loader:
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
         starts = [step * batch_size + rank * part for step in range(steps)[first:stop]]
         parts = [shuffled[start : start + part] for start in starts]
-        for step, (image, target, item) in enumerate(self.raw(parts, drawn), first):
+        step = first  # counted here: enumerate would hold the raw images during the step
+        for image, target, item in self.raw(parts, drawn):
             if self.augment == "crop_flip":
                 image = crop_flip(image, self.seed, drawn, item)
             view = self.normalised(strong(image, self.seed, drawn, item)) if views else None
-            yield Batch(self.normalised(image), target, item, epoch + step / steps, view)
+            image = self.normalised(image)
+            yield Batch(image, target, item, epoch + step / steps, view)
+            step += 1
 
     def plan(self, epoch: int, batch_size: int) -> Tensor:
         """The images of each step of an epoch, by their number: (steps, B), on the CPU."""

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from kdframe import build, checkpoint, parallel
+from kdframe.allocator import keep_freed
 from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
@@ -112,6 +113,8 @@ def start(config: Config) -> torch.device:
     """This process's device, with the arithmetic that the config asks for."""
     with blame(config, "DEVICE"):
         device = parallel.start(config.tree.DEVICE)
+    if device.type == "cpu":
+        keep_freed()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(config.tree.DETERMINISTIC)

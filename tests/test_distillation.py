@@ -264,3 +264,12 @@ def test_a_step_leaves_no_graph_behind() -> None:
     model(batch())[0].backward()
     gc.collect()
     assert kept[0]() is None
+
+
+def test_the_teacher_answers_before_the_student_keeps_what_it_needs() -> None:
+    order = []
+    student, teacher = backbone(), backbone()
+    student.register_forward_pre_hook(lambda *_: order.append("student"))
+    teacher.register_forward_pre_hook(lambda *_: order.append("teacher"))
+    Distillation(student, teacher, [Term("two", two)])(batch())
+    assert order == ["teacher", "student"]
