@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import importlib
-import importlib.util
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from kdframe.trainer import Trainer
 EPOCH = 10  # steps
 HOOKED = 50  # the step in which the hooks write: measurements end with it
 NEVER = 1e6  # minutes
-FOLDING = importlib.util.find_spec("kdframe.backbones.folding") is not None
+FOLDING = hasattr(Trainer, "fold")
 CACHE = "CACHE" in BRANCHES["TEACHER"]
 
 
@@ -43,6 +42,8 @@ class Prepared(NamedTuple):
         trainer = build.build_trainer(
             self.config, self.data, self.student, {"TEACHER": self.teacher}, self.folder
         )
+        if FOLDING:
+            trainer.fold()
         if CACHE and self.config.tree.TEACHER.CACHE != "off":
             fill_cache(self, trainer)
         trainer.call("before_train")
@@ -138,7 +139,7 @@ class Bound:
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        self.student = copy.deepcopy(trainer.model.student).train()
+        self.student = copy.deepcopy(trainer.model.student).train()  # a copy isn't compiled
         self.batch = next(iter(trainer.train_loader.train(0, trainer.batch_size)))
         self.teacher = as_asked(trainer.model.teachers[0], self.batch.image)
         rows = trainer.batch_size
