@@ -135,11 +135,14 @@ def renamed(draft: Draft, at: str) -> int:
 
 
 def idle_teachers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """More teachers than any term asks, and why they are idle."""
+    """Teachers that no term asks, or asks for their answer alone, and why they are idle."""
     terms = [name.partition("/")[0] for name, given in tree["LOSS"].items() if given is not None]
     if not any("teachers" in DISTILLERS.needs(term) for term in terms):
         for at in teachers_of(tree)[1:]:
             yield at, "it has no effect on the student: no term of LOSS takes several teachers."
+    asks = any(not DISTILLERS.does_without(term, "teacher") for term in terms)
+    if tree["TEACHER"]["TRAIN"] and not asks:
+        yield "TEACHER.TRAIN", "the two have no effect on each other: no term compares them."
 
 
 def refuse_other_teacher(

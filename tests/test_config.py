@@ -269,3 +269,10 @@ def test_a_further_teacher_needs_a_first() -> None:
 def test_a_teacher_that_learns_needs_no_weights() -> None:
     write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, TRAIN: true}\nLOSS: {kd: {}}")
     assert load("configs/y.yaml").tree.TEACHER.TRAIN
+
+
+def test_two_that_learn_and_never_look_at_each_other_are_a_warning() -> None:
+    write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, TRAIN: true}")
+    (warning,) = load("configs/y.yaml").warnings
+    assert "TEACHER.TRAIN: the two have no effect on each other: no term compares them." in warning
+    assert not load("configs/y.yaml", ["LOSS.dml={}"]).warnings
