@@ -136,7 +136,9 @@ class Distillation(nn.Module):
     def ask(self, network: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
         """One forward pass, or one a view."""
         learns = network is self.student or network is self.partner
-        images = [batch.image, batch.view] if "views" in needs else [batch.image]
+        images = [batch.image]
+        if "views" in needs and batch.view is not None:
+            images.append(batch.view)
         answer = Answer([], [])
         for image in images:
             output = self.output(network, image, learns)
