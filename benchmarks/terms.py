@@ -26,6 +26,7 @@ from kdframe.registry import BACKBONES, DISTILLERS, UnknownPart
 LIMIT = 0.15  # of a step
 DEARER = {  # by their own definition, and why
     "crd": "each image is compared with 16,384 others",
+    "ft": "the paraphraser's and the translator's 3x3 convolutions on the last maps",
     "reviewkd": "its 3x3 convolutions, as wide as the student's embedding at every size",
     "semckd": "three convolutions for every pair of stages",
 }

@@ -1,30 +1,26 @@
 """Config -> objects; no other file hands a config's values to a part."""
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdframe import checkpoint, parallel
+from kdframe import arithmetic, checkpoint, parallel
 from kdframe.backbones import Backbone
-from kdframe.config import Config, ConfigError
+from kdframe.build_loss import blame, build_terms, options_of
+from kdframe.config import Config
 from kdframe.datasets import Dataset
-from kdframe.distillation import Distillation, Term, try_out
+from kdframe.distillation import Distillation
 from kdframe.hooks import Hook
 from kdframe.loading import Loader, hold_out
 from kdframe.plan import Plan, seed_of
-from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
 from kdframe.schema import teachers_of
 from kdframe.solver import make_optimizer, schedule
 from kdframe.trainer import Trainer
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Data(NamedTuple):
@@ -35,22 +31,6 @@ class Data(NamedTuple):
     test: Loader
     about: dict[str, Any]  # classes, mean, std
     image: tuple[int, int, int]  # (3, H, W)
-
-
-@contextmanager
-def blame(config: Config, key: str) -> Iterator[None]:
-    """What a part finds wrong becomes a sentence that names file and key."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (ValueError, UnknownPart, FileNotFoundError) as error:
-        raise config.error(key, str(error)) from error
-
-
-def options_of(registry: Registry, name: str, branch: Any) -> dict[str, Any]:
-    """A part's options as its branch of the config says them."""
-    return {option: branch[option.upper()] for option in registry.options(name)}
 
 
 def build_dataset(config: Config, split: str) -> Dataset:
@@ -64,11 +44,8 @@ def build_dataset(config: Config, split: str) -> Dataset:
 
 def build_data(config: Config, device: torch.device) -> Data:
     """The splits: validation is the set's own, or held out of training; equal class lists."""
-    branch, train, test = (
-        config.tree.DATASET,
-        build_dataset(config, "train"),
-        build_dataset(config, "test"),
-    )
+    branch = config.tree.DATASET
+    train, test = (build_dataset(config, split) for split in ("train", "test"))
     make = functools.partial(
         Loader,
         device=device,
@@ -140,75 +117,6 @@ def brief(values: list[Any]) -> str:
     return f"({shown}, ... {len(values)} in all)" if len(values) > 5 else f"({shown})"
 
 
-def build_terms(
-    config: Config, student: Backbone, teachers: Sequence[Backbone], labels: Callable[[], Tensor]
-) -> list[Term]:
-    """The terms of LOSS, each tried on probed outputs; ``labels`` is ``data.train.labels``."""
-    terms, teacher = [], next(iter(teachers), None)
-    for key, node in config.tree.LOSS.items():
-        if node is None:
-            continue
-        name = key.split("/")[0]
-        part, options = DISTILLERS[name], options_of(DISTILLERS, name, node)
-        needs = frozenset(DISTILLERS.needs(name))
-        torch.manual_seed(seed_of(config.tree.SEED, "LOSS", key))
-        with blame(config, f"LOSS.{key}"):
-            module = inspect.isclass(part)
-            if module and config.tree.TEACHER.TRAIN:
-                raise ValueError("it keeps or learns for one of two networks that teach each other")
-            loss: Any = functools.partial(part, **options)
-            try:
-                if module:
-                    loss = part(student, teacher, **options)
-                if "labels" in needs:
-                    loss.set_labels(labels())
-                try_out(loss, needs, student, teachers, images_of(config, needs, options))
-            except ValueError:
-                check_stages(config, key, options, student, teacher)  # says whose
-                raise
-        needs_teacher = not DISTILLERS.does_without(name, "teacher")
-        terms.append(
-            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher, needs)
-        )
-    deploying = [term.name for term in terms if hasattr(term.loss, "deployed")]
-    if len(deploying) > 1:
-        raise config.error("LOSS", f"only one of {' and '.join(deploying)} can make the student.")
-    moments = {0.0, *(t.start for t in terms), *(t.stop for t in terms)}
-    for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
-        if not any(term.is_on(epoch) for term in terms):
-            raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
-    return terms
-
-
-def images_of(config: Config, needs: frozenset[str], options: dict[str, Any]) -> int:
-    """As many images as a term sees in a step, but at most 4 where their number isn't an option."""
-    processes = 1 if "global_batch" in needs else parallel.world()
-    solver = config.tree.SOLVER
-    images: int = solver.BATCH_SIZE // (processes * solver.ACCUMULATE)
-    return images if "batch_size" in options else min(images, 4)
-
-
-def check_stages(
-    config: Config, key: str, options: dict[str, Any], student: Backbone, teacher: Backbone | None
-) -> None:
-    """Raises for options named stage, stages and pairs that aren't stages of the networks.
-
-    A pair among stages is the student's stage and the teacher's; one among ``pairs`` is two stages
-    of either network.
-    """
-    for option in {"stage", "stages", "pairs"} & options.keys():
-        entries = (options[option],) if option == "stage" else options[option]
-        pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in entries]
-        for i, (whose, network) in enumerate((("STUDENT", student), ("TEACHER", teacher))):
-            numbers = chain(*pairs) if option == "pairs" else (pair[i] for pair in pairs)
-            with blame(config, f"LOSS.{key}.{option.upper()}"):
-                try:
-                    if network is not None:
-                        network.stages_of(tuple(dict.fromkeys(numbers)))
-                except ValueError as error:
-                    raise ValueError(f"{whose}: {error}") from error
-
-
 def build_hooks(config: Config, output_dir: Path) -> list[Hook]:
     """The hooks, on the first process; none on the others."""
     if parallel.rank():
@@ -250,6 +158,12 @@ def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int,
     return student
 
 
+def precision_on(config: Config, device: torch.device) -> torch.dtype:
+    """The type of the networks' arithmetic."""
+    with blame(config, "SOLVER.PRECISION"):
+        return arithmetic.dtype_on(config.tree.SOLVER.PRECISION, device)
+
+
 def build_trainer(
     config: Config,
     data: Data,
@@ -266,9 +180,7 @@ def build_trainer(
             "SOLVER.BATCH_SIZE",
             f"{solver.BATCH_SIZE} isn't a multiple of processes x ACCUMULATE, {parts}.",
         )
-    precision = PRECISIONS[solver.PRECISION]
-    if precision == torch.float16 and device.type == "cpu":
-        raise config.error("SOLVER.PRECISION", "fp16 needs an accelerator; a CPU takes bf16.")
+    precision = precision_on(config, device)
     first, *others = teachers.values() or (None,)
     terms = build_terms(config, student, tuple(teachers.values()), data.train.labels)
     model = Distillation(student, first, terms, precision, others, config.tree.TEACHER.TRAIN)
@@ -282,7 +194,7 @@ def build_trainer(
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if solver.COMPILE:
         for backbone in (student, *teachers.values()):
-            backbone.compile()
+            backbone.compile(**arithmetic.compiling(device))
     with blame(config, "SOLVER"):
         optimizer = make_optimizer(
             solver.OPTIMIZER,

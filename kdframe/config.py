@@ -13,7 +13,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdframe.layers import Layer, from_file, from_words, is_file, overlay
-from kdframe.options import grow
+from kdframe.options import grow, idle_teachers
 from kdframe.resolved import RECIPES, Config, source_of
 from kdframe.schema import (
     BRANCHES,
@@ -92,13 +92,14 @@ class Draft:
                     raise self.error(
                         "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
                     )
+        idle = {**dropped, **dict(idle_teachers(tree))}
         whole = CfgNode(tree)
         whole.freeze()
         return Config(
             tree=whole,
             path=self.path,
             sources={key: source for key, source in self.sources.items() if key not in dropped},
-            warnings=(*self.warnings, *(str(self.error(*why)) for why in dropped.items())),
+            warnings=(*self.warnings, *(str(self.error(*why)) for why in idle.items())),
             recipes=recipes,
             shared=self.shared,
         )
@@ -118,7 +119,7 @@ def first_pass(
     known = known_keys(written([*files, *over]))
     layers = tuple(checked(layer, known) for layer in (*files, *over))
     tree, sources, warnings = laid(layers)
-    for key, why in without_effect(tree["SOLVER"]):
+    for key, why in without_effect(tree):
         warnings.append(f"{source_of(key, sources, path)}: {key}: {why}")
     handed: dict[str, Any] = {}
     for layer in shared:
@@ -202,6 +203,7 @@ def read_recipes(draft: Draft, shared: list[Layer], above: tuple[Path, ...]) -> 
 def settle_teacher(draft: Draft, at: str) -> None:
     """Its NAME from its recipe; and none at all, or one that has something to teach."""
     teacher, recipe = draft.tree[at], draft.recipes.get(f"{at}.CONFIG")
+    unset = {key: own.default for key, own in BRANCHES["TEACHER"].items()}
     if recipe is not None:
         name = recipe.tree.STUDENT.NAME
         if teacher.NAME not in ("", name):
@@ -211,7 +213,7 @@ def settle_teacher(draft: Draft, at: str) -> None:
         teacher.NAME = name
     elif teacher.NAME and not (teacher.WEIGHTS or teacher.TRAIN):
         raise draft.error(at, "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
-    elif not teacher.NAME and (at != "TEACHER" or any(teacher.values())):
+    elif not teacher.NAME and (at != "TEACHER" or dict(teacher) != unset):
         raise draft.error(at, "it has settings, and neither NAME nor CONFIG.")
     if at != "TEACHER" and not draft.tree.TEACHER.NAME:
         raise draft.error(at, "it is one more teacher, and TEACHER names none.")

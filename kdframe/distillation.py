@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdframe import parallel
-from kdframe.backbones import Backbone, Output
+from kdframe.answers import Answer, batch_for, each, of_teacher, raised
+from kdframe.backbones import Backbone, Output, fold_if_same
 from kdframe.datasets import Batch
+from kdframe.teacher_cache import TeacherCache
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class Distillation(nn.Module):
         self._teachers = tuple(t for t in (teacher, *others) if t is not None)
         for frozen in self._teachers[1 if mutual else 0 :]:
             frozen.eval().requires_grad_(False)
+        self._asked = list(self._teachers)  # or their folded copies
         self.terms = tuple(terms)
         self.learned = nn.ModuleDict(
             {t.name: t.loss for t in terms if isinstance(t.loss, nn.Module)}
@@ -84,7 +84,7 @@ class Distillation(nn.Module):
         self.precision = precision
         deploying = [t.loss.deployed for t in terms if hasattr(t.loss, "deployed")]
         self._deployed = (deploying[0](student) if deploying else student,)
-        self.keeps_maps = False  # a frozen teacher's, until a term has looked at some
+        self.cache: TeacherCache | None = None  # of the first teacher's answers
 
     @property
     def teacher(self) -> Backbone | None:
@@ -94,6 +94,30 @@ class Distillation(nn.Module):
     def teachers(self) -> tuple[Backbone, ...]:
         """All of them, the first first."""
         return self._teachers
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the first teacher is asked through its folded copy."""
+        return bool(self._asked) and self._asked[0] is not self.teacher
+
+    def fold(self, image: Tensor) -> Iterator[str]:
+        """From now on asks folded copies of the frozen teachers, where these answer the same.
+
+        Their weights must stand by then.  Says of each what was done; the same on every process.
+        """
+        for i, teacher in enumerate(self._teachers):
+            if teacher is self.partner:
+                continue
+            self._asked[i], count, found = fold_if_same(teacher, image, self.precision)
+            differs = parallel.largest(int(count > 0 and self._asked[i] is teacher))
+            if differs:
+                self._asked[i] = teacher
+            elif teacher._compiled_call_impl is not None:
+                self._asked[i].compile()
+            name = f"teacher/{i + 1}" if i else "teacher"
+            done = "stays unfolded" if differs else "folded"
+            distance = f", largest difference {found:.0e} on the first batch in fp32" * (count > 0)
+            yield f"{name}  {done}: {count} convolutions{distance}"
 
     @property
     def deployed(self) -> Backbone:
@@ -121,8 +145,8 @@ class Distillation(nn.Module):
         needs = frozenset[str]().union(*(term.needs for term in on))
         teachers = []  # first: what a student keeps for its gradient would be in memory too
         if self.partner is not None or any(term.needs_teacher for term in on):
-            asked = self.teachers if "teachers" in needs else self.teachers[:1]
-            teachers = [self.ask(teacher, batch, of_teacher(needs)) for teacher in asked]
+            asked = self._asked if "teachers" in needs else self._asked[:1]
+            teachers = [self.recall(teacher, batch, of_teacher(needs)) for teacher in asked]
         student = self.ask(self.student, batch, needs)
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
@@ -133,54 +157,39 @@ class Distillation(nn.Module):
             values |= {f"teacher/{name}": value for name, value in turned.items()}
         return loss, {name: value.detach() for name, value in values.items()}
 
+    def recall(self, teacher: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
+        """The answer that is kept, or a new one."""
+        if self.cache is None:
+            return self.ask(teacher, batch, needs)
+        output = self.cache.recall(batch)
+        if output is None:
+            output = self.cache.keep(batch, self.ask(teacher, batch, needs).plain[0])
+        return Answer([output], [output])
+
     def ask(self, network: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
         """One forward pass, or one a view."""
         learns = network is self.student or network is self.partner
-        images = [batch.image]
-        if "views" in needs and batch.view is not None:
-            images.append(batch.view)
+        images = [batch.image, batch.view] if "views" in needs else [batch.image]
+        device, half = batch.image.device.type, self.precision != torch.float32
         answer = Answer([], [])
-        for image in images:
-            output = self.output(network, image, learns)
-            outputs = [output]
-            if "preactivations" in needs:
-                outputs.append(network.before_activation(output))
-            elif not (learns or self.keeps_maps):
-                outputs = [self.without_maps(network, image, output)]
-            if self.precision != torch.float32:
-                outputs = [each(raised, output) for output in outputs]
-            answer.plain.append(outputs[0])
-            answer.before.append(outputs[-1])
-        return answer
-
-    def output(self, network: Backbone, image: Tensor, learns: bool) -> Output:
-        """A forward pass in the run's precision."""
-        half = self.precision != torch.float32
         with (
-            torch.autocast(image.device.type, self.precision, enabled=half),
+            torch.autocast(device, self.precision, enabled=half),
             nullcontext() if learns else torch.no_grad(),
         ):
-            output: Output = network(image)
-            return output
-
-    def without_maps(self, network: Backbone, image: Tensor, output: Output) -> Output:
-        """A frozen teacher's answer; its maps are freed, and made again if a term looks at them.
-
-        That costs a forward pass once: from then on they are kept.
-        """
-
-        @functools.cache
-        def again() -> list[Tensor]:
-            self.keeps_maps = True
-            return self.output(network, image, learns=False).features
-
-        maps = OnDemand(len(output.features), lambda stage: again()[stage])
-        return output._replace(features=maps)
+            for image in images:
+                outputs = [network(image)]
+                if "preactivations" in needs:
+                    outputs.append(network.before_activation(outputs[0]))
+                if half:
+                    outputs = [each(raised, output) for output in outputs]
+                answer.plain.append(outputs[0])
+                answer.before.append(outputs[-1])
+        return answer
 
     def teach(self, batch: Batch, term: Term) -> Output:
         """The first teacher's Output alone, as that term is handed it."""
         needs = of_teacher(term.needs)
-        return self.ask(self.teachers[0], batch, needs).output(needs)
+        return self.ask(self._asked[0], batch, needs).output(needs)
 
     def values(
         self, on: Sequence[Term], student: Answer, teachers: Sequence[Answer], batch: Batch
@@ -194,110 +203,3 @@ class Distillation(nn.Module):
                 given = batch_for(batch, term.needs)
                 values[term.name] = term.loss(student.output(term.needs), teacher, given)
         return values
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A network's Outputs for a batch, one a view: as they are, and before the activations."""
-
-    plain: list[Output]
-    before: list[Output]
-    made: dict[frozenset[str], Output] = field(default_factory=dict)
-
-    def output(self, needs: frozenset[str]) -> Output:
-        """What a term with these needs is handed; made once."""
-        if needs not in self.made:
-            outputs = self.before if "preactivations" in needs else self.plain
-            if (
-                "global_batch" in needs and parallel.world() > 1
-            ):  # first: all processes' images, then all of their views
-                outputs = [each(parallel.gathered, output) for output in outputs]
-            self.made[needs] = stacked(outputs) if "views" in needs else outputs[0]
-        return self.made[needs]
-
-    def detached(self) -> Answer:
-        """The same without its graph."""
-        plain, before = (
-            [each(Tensor.detach, output) for output in outputs]
-            for outputs in (self.plain, self.before)
-        )
-        return Answer(plain, before)
-
-
-def of_teacher(needs: frozenset[str]) -> frozenset[str]:
-    """What these needs ask of a teacher."""
-    return needs | {"preactivations"} if "teacher_preactivations" in needs else needs
-
-
-class OnDemand(list[Tensor]):
-    """Feature maps that are made when they are looked at, once: few terms look at many."""
-
-    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
-        super().__init__(cast(Iterable[Tensor], range(count)))
-        self.make = functools.cache(make)
-
-    def __getitem__(self, i: Any) -> Any:
-        stage: Any = super().__getitem__(i)
-        return [self.make(s) for s in stage] if isinstance(i, slice) else self.make(stage)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-
-def each(change: Callable[[Tensor], Tensor], output: Output) -> Output:
-    """An Output of changed tensors."""
-    maps = OnDemand(len(output.features), lambda stage: change(output.features[stage]))
-    return Output(change(output.logits), change(output.embedding), maps)
-
-
-def raised(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def stacked(outputs: Sequence[Output]) -> Output:
-    """The rows of one Output below those of the other."""
-
-    def both(stage: int) -> Tensor:
-        return torch.cat([output.features[stage] for output in outputs])
-
-    logits = torch.cat([output.logits for output in outputs])
-    embedding = torch.cat([output.embedding for output in outputs])
-    return Output(logits, embedding, OnDemand(len(outputs[0].features), both))
-
-
-def batch_for(batch: Batch, needs: frozenset[str]) -> Batch:
-    """The rows that fit the Outputs for these needs; images stay those of this process."""
-    image, target, item, epoch, view = batch
-    if "global_batch" in needs:
-        target, item = parallel.gathered(target), parallel.gathered(item)
-    if "views" in needs and view is not None:
-        image, target, item = torch.cat((image, view)), target.repeat(2), item.repeat(2)
-    return Batch(image, target, item, epoch, view)
-
-
-def try_out(
-    loss: Callable[..., Tensor],
-    needs: frozenset[str],
-    student: Backbone,
-    teachers: Sequence[Backbone],
-    images: int,
-) -> None:
-    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
-    rows = 2 * images if "views" in needs else images
-
-    def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
-        if "preactivations" in needs:
-            _ = backbone.taps  # a network may have none to hand out
-        return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
-
-    numbers = torch.arange(rows) % images
-    batch = Batch(
-        torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
-    )
-    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
-    handed = outputs if "teachers" in needs else next(iter(outputs), None)
-    with torch.no_grad():
-        value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
-    if not isinstance(value, Tensor) or value.shape != ():
-        raise ValueError(f"a term returns a scalar tensor, not {getattr(value, 'shape', value)}.")

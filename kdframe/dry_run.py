@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from kdframe import build, parallel
+from kdframe import build
 from kdframe.config import Config
 from kdframe.reports.summary import header
-from kdframe.run import gate, needed, recipe_folder, settle_threads, start
+from kdframe.run import needed, recipe_folder, settle_threads, start
+from kdframe.teachers import gate
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
@@ -43,6 +44,7 @@ def dry_run(config: Config) -> float:
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
         gate(config, data, trainer, known)
         settle_threads(trainer)
+        trainer.fold()
         seconds += trainer.steps * seconds_a_step(trainer)
     log.info(
         "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
@@ -58,9 +60,7 @@ def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
     """The median time of a few steps of training."""
     trainer.model.train()
     times = []
-    loader = trainer.train_loader
-    batches = loader.train(0, trainer.batch_size, 0, parallel.rank(), parallel.world())
-    for _, batch in zip(range(warm_up + timed), batches, strict=False):
+    for _, batch in zip(range(warm_up + timed), trainer.batches(0), strict=False):
         started = time.perf_counter()
         trainer.train_step(batch)
         if trainer.device.type == "cuda":

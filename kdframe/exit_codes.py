@@ -55,7 +55,8 @@ def sentence(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if code_of(error) == 1:
         text = f"{type(error).__name__}: {lines[0] if lines else ''}"
-        return f"{text} (a fault of kdframe or of a part; --debug shows where)"
+        where = "".join(f"{note}; " for note in getattr(error, "__notes__", ())[:1])
+        return f"{text} ({where}a fault of kdframe or of a part; --debug shows where)"
     if isinstance(error, OSError):
         return f"{error.filename or 'storage'}: {error.strerror or error}"
     return lines[-1] if lines else type(error).__name__

@@ -1,7 +1,9 @@
 """Batches: order and placement, as pure functions of (seed, epoch, item)."""
 
 import atexit
+import hashlib
 import signal
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -13,14 +15,17 @@ from kdframe.datasets import Batch, Dataset
 
 AUGMENT = ("none", "crop_flip", "resized_crop")
 EVALUATION = -1  # stands for the epoch
+LINUX = sys.platform == "linux"  # where a fork is safe; from Python 3.14 on, not the default
 ORDER = -1  # the draw; augmentation's count from 0
 
 
 class Loader:
     """Batches of some items of a dataset, on a device.
 
-    Sets that hand out ``tensors()`` live on the device; others, and all under ``resized_crop``
-    (which cuts from whole images), are read by ``workers`` processes, or by this one if 0.
+    Sets that hand out ``tensors()`` live on the device, or in memory where that has no room for
+    them; others, and all under ``resized_crop`` (which cuts from whole images), are read by
+    ``workers`` processes, or by this one if 0.  Workers live for a pass: with a fork, which is
+    asked for where there is one, they are there in a tenth of a second.
 
     Args:
         items: (N,) numbers of the images in their split.
@@ -50,7 +55,8 @@ class Loader:
         self.stream = Stream(dataset, augment == "resized_crop", seed)
         self.items = self.rows = items
         self.resident = None if augment == "resized_crop" else dataset.tensors()
-        if self.resident and device.type != "cpu":  # two loaders of a split hold it once, together
+        # on a CPU two loaders of a split hold it once, together
+        if self.resident and self.fits(self.resident[0]):
             images, targets = self.resident
             self.resident = images[items].to(device), targets[items].to(device)
             self.items, self.rows = items.to(device), torch.arange(len(items), device=device)
@@ -64,6 +70,20 @@ class Loader:
         labels = torch.full_like(known, -1)
         labels[items] = known[items]
         return labels
+
+    @property
+    def rows_in_split(self) -> int:
+        """Images in the whole split."""
+        return len(self.stream.dataset)
+
+    def fingerprint(self) -> str:
+        """A hash of what the images are: of their bytes where they are in memory."""
+        total = hashlib.sha256(self.labels().numpy().tobytes())
+        if self.resident:
+            total.update(self.resident[0].cpu().numpy().tobytes())
+        else:
+            total.update(self.stream.dataset.identity().encode())
+        return total.hexdigest()
 
     def steps(self, batch_size: int) -> int:
         """Steps of an epoch; the remainder is dropped.
@@ -83,29 +103,43 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         views: bool = False,
+        augmented_as: int | None = None,
+        stop: int | None = None,
     ) -> Iterator[Batch]:
-        """An epoch's batches from step ``first`` on, shuffled and augmented.
+        """An epoch's batches from step ``first`` on (before ``stop``), shuffled and augmented.
 
         ``batch_size`` is that of all ``world`` processes; each gets an equal part of every batch.
         With ``views``, ``view`` is a stronger augmentation of the augmented images.
+        ``augmented_as`` is an earlier epoch whose augmentation comes again.
 
         Raises:
             ValueError: a batch that is too large, or can't be cut into equal parts.
         """
+        drawn = epoch if augmented_as is None else augmented_as
         steps, (part, rest) = self.steps(batch_size), divmod(batch_size, world)
         if rest:
             raise ValueError(f"a batch of {batch_size} can't be cut into {world} equal parts.")
         shuffled = order(len(self), self.seed, epoch).to(self.items.device)
-        starts = [step * batch_size + rank * part for step in range(first, steps)]
+        starts = [step * batch_size + rank * part for step in range(steps)[first:stop]]
         parts = [shuffled[start : start + part] for start in starts]
         step = first  # counted here: enumerate would hold the raw images during the step
-        for image, target, item in self.raw(parts, epoch):
+        for image, target, item in self.raw(parts, drawn):
             if self.augment == "crop_flip":
-                image = crop_flip(image, self.seed, epoch, item)
-            view = self.normalised(strong(image, self.seed, epoch, item)) if views else None
+                image = crop_flip(image, self.seed, drawn, item)
+            view = self.normalised(strong(image, self.seed, drawn, item)) if views else None
             image = self.normalised(image)
             yield Batch(image, target, item, epoch + step / steps, view)
             step += 1
+
+    def plan(self, epoch: int, batch_size: int) -> Tensor:
+        """The images of each step of an epoch, by their number: (steps, B), on the CPU."""
+        count = self.steps(batch_size) * batch_size
+        shuffled = order(len(self), self.seed, epoch)[:count]
+        return self.items.cpu()[shuffled].view(-1, batch_size)
+
+    def first(self, batch_size: int, rank: int = 0, world: int = 1) -> Batch:
+        """The first batch of the first epoch, whatever else is read by then."""
+        return next(self.train(0, batch_size, 0, rank, world, stop=1))
 
     def all(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Every image once over all processes, in order and not augmented; the last may be few."""
@@ -121,14 +155,17 @@ class Loader:
             images, targets = self.resident
             for part in parts:
                 rows = self.rows[part]
-                yield images.index_select(0, rows), targets[rows], self.items[part]
+                columns = images.index_select(0, rows), targets[rows], self.items[part]
+                image, target, item = (c.to(self.device) for c in columns)
+                yield image, target, item
             return
         picks = [(self.items[part].tolist(), epoch) for part in parts]
         loader = DataLoader(
             self.stream,
             batch_size=None,
             sampler=picks,
-            num_workers=self.workers,
+            num_workers=(workers := min(self.workers, len(picks))),
+            multiprocessing_context="fork" if workers and LINUX else None,
             worker_init_fn=outlive_signals,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is
@@ -151,12 +188,27 @@ class Loader:
         return image.contiguous(memory_format=self.layout)
 
     def describe(self) -> str:
-        """How many images there are, and where."""
+        """How many images there are, where, and why there."""
+        dataset = self.stream.dataset
         if self.resident:
-            size = len(self) * self.resident[0][0].numel() / 1e6
-            return f"{len(self):,} images resident on {self.device} ({size:,.1f} MB)"
+            images = self.resident[0]
+            size = len(self) * images[0].numel() / 1e6
+            most = f" of at most {dataset.room / 1e6:,.0f}" if dataset.room else ""
+            return f"{len(self):,} images resident on {images.device} ({size:,.1f} MB{most})"
         workers = {0: "this process", 1: "1 worker"}.get(self.workers, f"{self.workers} workers")
-        return f"{len(self):,} images streamed by {workers}"
+        why, size = "", len(dataset) * 3 * dataset.size[0] * dataset.size[1]
+        if self.stream.whole:
+            why = ": resized_crop cuts from whole images"
+        elif dataset.room is not None and size > dataset.room:
+            why = f": {size / 1e6:,.0f} MB would not fit in {dataset.room / 1e6:,.0f} MB"
+        return f"{len(self):,} images streamed by {workers}{why}"
+
+    def fits(self, images: Tensor) -> bool:
+        """Whether these items' images take at most a quarter of an accelerator's free memory."""
+        if self.device.type != "cuda":
+            return self.device.type != "cpu"
+        free: int = torch.cuda.mem_get_info(self.device)[0]
+        return len(self.items) * images[0].numel() <= free // 4
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:

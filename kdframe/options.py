@@ -134,10 +134,26 @@ def renamed(draft: Draft, at: str) -> int:
     return number
 
 
+def idle_teachers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """More teachers than any term asks, and why they are idle."""
+    terms = [name.partition("/")[0] for name, given in tree["LOSS"].items() if given is not None]
+    if not any("teachers" in DISTILLERS.needs(term) for term in terms):
+        for at in teachers_of(tree)[1:]:
+            yield at, "it has no effect on the student: no term of LOSS takes several teachers."
+
+
 def refuse_other_teacher(
     draft: Draft, at: str, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
 ) -> None:
-    """A teacher that a recipe trains has the recipe's options."""
+    """A teacher that a recipe trains is the recipe's student, and has its options."""
+    for term, given in recipe.tree["LOSS"].items():
+        other = given is not None and hasattr(DISTILLERS[term.partition("/")[0]], "deployed")
+        if other and not branch["WEIGHTS"]:
+            raise draft.error(
+                f"{at}.CONFIG",
+                f"what {recipe.path} trains can't teach: {term} makes another network of its "
+                "STUDENT.",
+            )
     for name, key in keys.items():
         if branch[name] != key.default:
             raise draft.error(

@@ -1,12 +1,15 @@
 """The little that several processes need; with one process, everything here does nothing."""
 
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -54,6 +57,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def local_world() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+
+
 def summed(x: Tensor) -> Tensor:
     """The sum of ``x`` over the processes, on each of them."""
     if world() > 1:
@@ -95,11 +103,40 @@ def largest(x: int) -> int:
     return x
 
 
-def like_first(module: torch.nn.Module) -> None:
+def wrapped(model: nn.Module, device: torch.device, alike: Sequence[str]) -> nn.Module:
+    """The model, whose backward pass leaves the mean of all processes' gradients.
+
+    ``alike`` names buffers that every process fills with the same rows, as a term's bank: they
+    needn't be sent in every step.
+    """
+    if world() == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    wrap: Any = DistributedDataParallel
+    wrap._set_params_and_buffers_to_ignore_for_model(model, alike)
+    ready: nn.Module = wrap(model, ids, find_unused_parameters=True, gradient_as_bucket_view=True)
+    return ready
+
+
+def unsynced(model: nn.Module) -> AbstractContextManager[None]:
+    """Gradients of all but the last part of a step stay with their process."""
+    if isinstance(model, DistributedDataParallel):
+        no_sync: AbstractContextManager[None] = model.no_sync()
+        return no_sync
+    return nullcontext()
+
+
+def like_first(module: nn.Module) -> None:
     """Gives a module process 0's parameters and buffers."""
     if world() > 1:
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.detach(), 0)
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if world() > 1:
+        dist.barrier()
 
 
 def from_first(x: T) -> T:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -67,8 +68,7 @@ class Registry:
                     f"{address(part)}"
                 )
             self._check(part)
-            if unknown := set(needs) - NEEDS.keys():
-                raise TypeError(f"{address(part)}: needs takes {', '.join(NEEDS)}, not {unknown}.")
+            self._check_needs(part, needs)
             self._parts[name], self._needs[name] = part, needs
             return part
 
@@ -89,7 +89,7 @@ class Registry:
             ValueError: an installed package claims a name that is taken.
         """
         self._fill()
-        entry = self._entries().get(name)
+        entry = self._entries.get(name)
         if name not in self._parts and entry is not None:
             part = entry.load()
             if name not in self._parts:  # the package may have registered it by the decorator
@@ -115,7 +115,7 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         """Names of the built-in, the registered and the installed parts, without the families."""
         self._fill()
-        return iter(sorted({*self._parts, *self._entries()}))
+        return iter(sorted({*self._parts, *self._entries}))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -170,11 +170,20 @@ class Registry:
                 f"and has {positional} positional arguments; options stand behind the *."
             )
 
+    def _check_needs(self, part: Part, needs: tuple[str, ...]) -> None:
+        if isinstance(needs, str):
+            raise TypeError(f"{address(part)}: needs takes a tuple of words, not {needs!r}.")
+        if unknown := [word for word in needs if word not in NEEDS]:
+            raise TypeError(f"{address(part)}: needs takes {', '.join(NEEDS)}, not {unknown[0]}.")
+        if "labels" in needs and not hasattr(part, "set_labels"):
+            raise TypeError(f"{address(part)}: it needs labels, and has no set_labels.")
+
     def _fill(self) -> None:
         if not self._filled:
             self._filled = True
             importlib.import_module(f"kdframe.{self.kind}")
 
+    @cached_property  # one look at every installed package takes longer than a thousand look-ups
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=f"kdframe.{self.kind}")}
 

@@ -39,7 +39,11 @@ class Config:
 
     def error(self, key: str, message: str) -> ConfigError:
         """The error of that key, naming where it or the nearest branch above it was set."""
-        return ConfigError(f"{source_of(key, self.sources, self.path)}: {key}: {message}")
+        return ConfigError(f"{self.source(key)}: {key}: {message}")
+
+    def source(self, key: str) -> str:
+        """Where that key, or the nearest branch above it, was set."""
+        return source_of(key, self.sources, self.path)
 
     def dump(self) -> str:
         """The whole tree as YAML that loads to an equal config."""

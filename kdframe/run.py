@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +14,18 @@ import yaml
 
 from kdframe import build, checkpoint, parallel
 from kdframe.allocator import keep_freed
+from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
+from kdframe.build_loss import blame
 from kdframe.config import Config, ConfigError
-from kdframe.evaluation import chance, evaluate
+from kdframe.evaluation import evaluate
+from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.run_folder import RunFolder
+from kdframe.startup import Startup
+from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
@@ -38,6 +44,7 @@ def train(
     wait: bool = False,
     latest: bool = False,
     asked: Callable[[], int] = lambda: 0,
+    imports: float = 0.0,
 ) -> Results:
     """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
 
@@ -48,6 +55,7 @@ def train(
         wait: wait while another process works in the folder.
         latest: make the link ``latest`` beside the folder point to it.
         asked: the signal to answer, polled between steps; 0 for none.
+        imports: the seconds that they took, to be told.
 
     Raises:
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
@@ -61,9 +69,14 @@ def train(
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
-        data = build.build_data(config, device)  # all that can be wrong, before hours of recipes
-        student, teachers = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        build.precision_on(config, device)  # before images are read
+        startup = Startup(imports)
+        with startup.part("data"):  # all that can be wrong, before hours of recipes
+            data = build.build_data(config, device)
+        with startup.part("networks"):
+            student, teachers = build.build_networks(config, data)
+            trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
@@ -76,10 +89,13 @@ def train(
             log.info(line)
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
-        gate(config, data, trainer, teachers)
+        with startup.part("teacher's test"):
+            gate(config, data, trainer, teachers)
+        trainer.fold()
+        trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
-        results = finish(trainer, data, baseline)
+        results = finish(trainer, data, teachers, baseline)
         if parallel.rank() == 0:
             checkpoint.write_json(folder / "results.json", results)
         place.say(state="done")
@@ -95,7 +111,7 @@ def tell(results: Results, where: Path) -> None:
 
 def start(config: Config) -> torch.device:
     """This process's device, with the arithmetic that the config asks for."""
-    with build.blame(config, "DEVICE"):
+    with blame(config, "DEVICE"):
         device = parallel.start(config.tree.DEVICE)
     if device.type == "cpu":
         keep_freed()
@@ -149,32 +165,6 @@ def recipe_folder(recipe: Config) -> Path:
     return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
 
 
-def gate(config: Config, data: Data, trainer: Trainer, teachers: Mapping[str, Backbone]) -> None:
-    """Measures every teacher, by its branch, before it teaches.
-
-    Raises:
-        ConfigError: it isn't above chance, and nobody said ``WEIGHTS: random`` or ``TRAIN``.
-    """
-    if not teachers:
-        return
-    loader, where = (data.val, "validation") if data.val else (data.train, "training")
-    batches = loader.all(trainer.batch_size, parallel.rank(), parallel.world())
-    measured = evaluate(teachers, batches, trainer.device, trainer.plan.precision)
-    for branch, found in measured.items():
-        log.info(
-            "%s  %.2f %% of %d %s images", branch.lower(), found["top1"], found["images"], where
-        )
-        least = chance(len(data.about["classes"]), int(found["images"]))
-        said = config.tree[branch].WEIGHTS == "random" or config.tree[branch].TRAIN
-        if found["top1"] <= least and not said:
-            raise config.error(
-                branch,
-                f"it names {found['top1']:.2f} % of the {where} images rightly, and chance reaches "
-                f"{least:.2f} %. Are its weights this dataset's? WEIGHTS: random says it on "
-                "purpose.",
-            )
-
-
 def refuse_other_config(config: Config, folder: Path) -> None:
     """A run goes on with the config it was started with; only EPOCHS may grow."""
     path, about = folder / "config.yaml", read_json(folder / "run.json")
@@ -202,8 +192,14 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
 
 
-def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
-    """Trains to the end, saves the student, and reads the test split once."""
+def finish(
+    trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
+) -> Results:
+    """Trains to the end, saves the student, and reads the test split once.
+
+    Raises:
+        Diverged: a network's weights are finite, and its answers to the test split aren't.
+    """
     model = trainer.model
     frozen = [teacher for teacher in model.teachers if teacher is not model.partner]
     before = [checkpoint.digest(teacher.state_dict()) for teacher in frozen]
@@ -216,9 +212,11 @@ def finish(trainer: Trainer, data: Data, baseline: Results | None) -> Results:
     networks = {"test": trainer.deployed}
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
-    for number, teacher in enumerate(model.teachers):
-        networks[f"teacher/{number + 1}" if number else "teacher"] = teacher
+    networks |= {branch.lower(): teacher for branch, teacher in teachers.items()}
     found = measure(trainer, networks, data)
+    for name, measured in found.items():
+        if not math.isfinite(measured["nll"]):
+            raise Diverged(f"diverged: on the test split the nll of {name} isn't finite.")
     results: Results = {
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
         **found,
@@ -251,15 +249,17 @@ def best_of(trainer: Trainer) -> Backbone:
 
 
 def eval_only(config: Config, folder: Path) -> Results:
-    """Reads the test split with a run's student (or STUDENT.WEIGHTS), and writes eval.json.
+    """Reads the test split with a run's student, or with STUDENT.WEIGHTS unless the run began with
+    them, and writes eval.json.
 
     Raises:
         NoCheckpoint: there is neither a student nor a checkpoint.
     """
     device = start(config)
+    precision = build.precision_on(config, device)
     data = build.build_data(config, device)
     student = build.build_deployed(config, len(data.about["classes"]), data.image)
-    file = config.tree.STUDENT.WEIGHTS
+    file = "" if began_with(config.tree.STUDENT.WEIGHTS, folder) else config.tree.STUDENT.WEIGHTS
     if not file and (folder / "student.safetensors").exists():
         file = str(folder / "student.safetensors")
     if file:
@@ -271,7 +271,6 @@ def eval_only(config: Config, folder: Path) -> Results:
         file = f"{folder} at step {state['step']}"
         student.network.load_state_dict(state["deployed"])
     batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
-    precision = build.PRECISIONS[config.tree.SOLVER.PRECISION]
     found = evaluate({"test": student.to(device)}, batches, device, precision)
     results: Results = {**found, "weights": file}
     if parallel.rank() == 0:
@@ -279,6 +278,12 @@ def eval_only(config: Config, folder: Path) -> Results:
         checkpoint.write_json(folder / "eval.json", results)
     tell(results, folder / "eval.json")
     return results
+
+
+def began_with(weights: str, folder: Path) -> bool:
+    """Whether these are the weights that the student of the run in ``folder`` began with."""
+    path = folder / "config.yaml"
+    return path.exists() and yaml.safe_load(path.read_text())["STUDENT"]["WEIGHTS"] == weights
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -43,6 +43,8 @@ BRANCHES: dict[str, dict[str, Key]] = {
         "WEIGHTS": Key("", str),
         "CONFIG": Key("", str),
         "TRAIN": Key(False, bool),
+        "CACHE": Key("off", Literal["off", "fp32", "fp16"]),
+        "CACHE_EPOCHS": Key(0, int, *at_least(0)),
     },
     "DATASET": {
         "NAME": Key("", str),
@@ -195,6 +197,10 @@ def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
     for name in teachers_of(tree)[1:]:
         if tree[name]["TRAIN"]:
             yield f"{name}.TRAIN", "only TEACHER can learn with the student."
+        if tree[name]["CACHE"] != "off":
+            yield f"{name}.CACHE", "only TEACHER's answers are kept."
+    if tree["TEACHER"]["CACHE"] != "off" and tree["TEACHER"]["TRAIN"]:
+        yield "TEACHER.CACHE", "a teacher that learns gives another answer every time."
     if not tree["LOSS"]:
         yield "LOSS", "it has no term; a run needs one, as in LOSS: {cross_entropy: {}}."
     elif not terms:
@@ -214,8 +220,15 @@ def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
         yield "SOLVER.NESTEROV", "it needs MOMENTUM above 0."
 
 
-def without_effect(solver: Any) -> Iterator[tuple[str, str]]:
+def without_effect(tree: Any) -> Iterator[tuple[str, str]]:
     """Settings that another setting makes idle, and why."""
+    solver = tree["SOLVER"]
+    for name, term in tree["LOSS"].items():
+        if term is not None and term["START"] >= solver["EPOCHS"]:
+            yield f"LOSS.{name}.START", "the term has no effect: the run is over by then."
+    for name in teachers_of(tree):
+        if tree[name]["CACHE_EPOCHS"] and tree[name]["CACHE"] == "off":
+            yield f"{name}.CACHE_EPOCHS", "it has no effect under CACHE off."
     changed = {key for key, own in BRANCHES["SOLVER"].items() if solver[key] != own.default}
     if solver["SCHEDULE"] != "steps":
         for key in sorted(changed & {"STEPS", "GAMMA"}):

@@ -42,6 +42,9 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
         parameters, opt=name, lr=lr, weight_decay=weight_decay, momentum=momentum, **fused
     )
+    if fused and momentum and isinstance(optimizer, torch.optim.SGD):
+        for parameter in parameters:  # fused, it fails where a gradient comes after the first step
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from kdframe import checkpoint, parallel
 from kdframe.backbones import Backbone, Output
@@ -55,13 +54,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=plan.precision == torch.float16
         )
-        self.parallel: nn.Module = model
-        if parallel.world() > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            wrap: Any = DistributedDataParallel
-            # a bank that every process fills with the same rows needn't be sent in every step
-            wrap._set_params_and_buffers_to_ignore_for_model(model, model.alike())
-            self.parallel = wrap(model, ids, find_unused_parameters=True)
+        self.parallel = parallel.wrapped(model, self.device, model.alike())
         self.step = 0
         self.lr = 0.0
         self.loss = torch.zeros((), device=self.device)
@@ -111,6 +104,16 @@ class Trainer:
                 break
         self.call("after_train")
 
+    def fold(self) -> None:
+        """Folds frozen teachers, and holds them against themselves on the first batch.
+
+        That is always the same batch: a resumed run finds what the run found that it continues.
+        """
+        if any(teacher is not self.model.partner for teacher in self.model.teachers):
+            batch = self.train_loader.first(self.batch_size, parallel.rank(), parallel.world())
+            for line in self.model.fold(next(batch.parts(self.plan.accumulate)).image):
+                log.info(line)
+
     def prepare(self) -> None:
         """Lets terms learn what they need before the first step, e.g. from the teacher alone."""
         for term in self.model.terms:
@@ -130,20 +133,27 @@ class Trainer:
 
     def train_epoch(self, started: float) -> None:
         self.model.train()
+        cache, items = self.model.cache, self.train_loader.plan(self.epoch, self.batch_size)
         first = self.step % self.steps_per_epoch
-        on = [term for term in self.model.terms if term.was_on(self.epoch)]
+        with cache.epoch(self.epoch, items, first == 0) if cache else nullcontext():
+            for batch in self.batches(self.epoch, first):
+                self.train_step(batch)
+                self.step += 1
+                self.images += self.batch_size
+                self.seconds = time.monotonic() - started
+                self.call("after_step")
+                self.answer_signals()
+                if self.is_due():
+                    self.save()
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """This process's part of an epoch from step ``first`` on, as the terms that are on need."""
+        on = [term for term in self.model.terms if term.was_on(epoch)]
         views = any("views" in term.needs for term in on)
-        for batch in self.train_loader.train(
-            self.epoch, self.batch_size, first, parallel.rank(), parallel.world(), views
-        ):
-            self.train_step(batch)
-            self.step += 1
-            self.images += self.batch_size
-            self.seconds = time.monotonic() - started
-            self.call("after_step")
-            self.answer_signals()
-            if self.is_due():
-                self.save()
+        drawn = self.model.cache.view(epoch) if self.model.cache else epoch
+        return self.train_loader.train(
+            epoch, self.batch_size, first, parallel.rank(), parallel.world(), views, drawn
+        )
 
     def train_step(self, batch: Batch) -> None:
         torch.manual_seed(seed_of(self.plan.seed, self.step, parallel.rank()))
@@ -153,7 +163,7 @@ class Trainer:
         total: dict[str, Tensor] = {}
         parts = list(batch.parts(self.plan.accumulate))
         for part in parts:
-            with self.unsynced() if part is not parts[-1] else nullcontext():
+            with parallel.unsynced(self.parallel) if part is not parts[-1] else nullcontext():
                 loss, terms = self.parallel(part)
                 self.scaler.scale(loss / len(parts)).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
@@ -291,13 +301,6 @@ class Trainer:
     def call(self, moment: str) -> None:
         for hook in self.hooks:
             getattr(hook, moment)(self)
-
-    def unsynced(self) -> AbstractContextManager[None]:
-        """Gradients of all but the last part of a step stay with their process."""
-        if isinstance(self.parallel, DistributedDataParallel):
-            no_sync: AbstractContextManager[None] = self.parallel.no_sync()
-            return no_sync
-        return nullcontext()
 
 
 STOPPING = (2, 15)  # SIGINT, SIGTERM

@@ -42,24 +42,36 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "distillers": {"registry", "backbones", "datasets"},
     "reports": {"registry", "backbones"},
     "hooks": {"registry", "reports"},
+    "startup": {"hooks"},
+    "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},
     # the path of a batch, from below
     "augmentation": {"datasets"},
     "loading": {"augmentation", "datasets"},
-    "distillation": {"parallel", "backbones", "datasets"},
+    "teacher_cache": {"checkpoint", "parallel", "backbones", "datasets"},
+    "answers": {"parallel", "backbones", "datasets", "teacher_cache"},
+    "distillation": {"answers", "parallel", "backbones", "datasets", "teacher_cache"},
     "evaluation": {"parallel", "backbones", "datasets"},
     "trainer": {
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
         "loading", "plan",
     },
     # the only readers of a config
-    "build": {
-        "config", "checkpoint", "parallel", "backbones", "datasets", "distillation", "hooks",
-        "loading", "plan", "registry", "schema", "solver", "trainer",
+    "build_loss": {
+        "answers", "config", "parallel", "backbones", "datasets", "distillation", "plan",
+        "registry", "teacher_cache",
     },
-    "dry_run": {"build", "config", "parallel", "reports", "run", "trainer"},
+    "build": {
+        "arithmetic", "build_loss", "config", "checkpoint", "parallel", "backbones", "datasets",
+        "distillation", "hooks", "loading", "plan", "registry", "schema", "solver", "trainer",
+    },
+    "teachers": {
+        "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
+        "trainer",
+    },
+    "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
-        "allocator", "build", "checkpoint", "parallel", "backbones", "config", "evaluation",
-        "reports", "run_folder", "trainer",
+        "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
+        "config", "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from kdframe import build
+from kdframe import build, build_loss, exit_codes
 from kdframe.backbones import Backbone, Output
 from kdframe.config import Config, ConfigError, load
 from kdframe.registry import DISTILLERS
@@ -53,7 +53,7 @@ def test_a_pair_of_stages_loads_as_a_pair_and_dumps_and_loads_to_itself(tmp_path
 
 def test_a_pair_compares_the_students_stage_with_the_teachers(tmp_path, networks) -> None:
     config = written(tmp_path, "LOSS: {at: {STAGES: [[1, 2]]}}\n")
-    (term,) = build.build_terms(config, networks[0], networks[1:], labels)
+    (term,) = build_loss.build_terms(config, networks[0], networks[1:], labels)
     student, teacher = (network.probe() for network in networks)
     cut = [
         Output(o.logits, o.embedding, [o.features[0], o.features[stage]])
@@ -80,7 +80,7 @@ def test_a_stage_that_a_network_lacks_is_refused_with_file_key_and_network(
 ) -> None:
     config = written(tmp_path, f"LOSS: {{{loss}}}\n")
     with pytest.raises(ConfigError) as caught:
-        build.build_terms(config, networks[0], networks[1:], labels)
+        build_loss.build_terms(config, networks[0], networks[1:], labels)
     assert str(caught.value).startswith(f"{config.path}: LOSS.{answer}")
 
 
@@ -99,8 +99,48 @@ def test_an_option_that_cannot_be_is_refused_while_the_run_is_built(
 ) -> None:
     config = written(tmp_path, f"LOSS: {{{loss}}}\n")
     with pytest.raises(ConfigError) as caught:
-        build.build_terms(config, networks[0], networks[1:], labels)
+        build_loss.build_terms(config, networks[0], networks[1:], labels)
     assert str(caught.value).startswith(f"{config.path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("loss", "answer"),
+    [
+        (lambda s, t, b: s.logits, "a term returns a scalar tensor, not one of (4, 36)."),
+        (lambda s, t, b: 1.0, "a term returns a scalar tensor, not 1.0."),
+    ],
+)
+def test_a_term_that_returns_no_scalar_is_refused_while_the_run_is_built(
+    tmp_path, networks, monkeypatch, loss, answer
+) -> None:
+    config = written(tmp_path, "LOSS: {logit_mse: {}}\n")
+    monkeypatch.setitem(DISTILLERS._parts, "logit_mse", loss)
+    with pytest.raises(ConfigError) as caught:
+        build_loss.build_terms(config, networks[0], networks[1:], labels)
+    assert str(caught.value) == f"{config.path}: LOSS.logit_mse: {answer}"
+
+
+def test_a_term_that_keeps_something_is_refused_where_the_teacher_learns_too(
+    tmp_path, networks
+) -> None:
+    path = written(tmp_path, "LOSS: {dml: {}, feature: {}}\n").path
+    with pytest.raises(ConfigError, match=r"LOSS\.feature: it learns or keeps .* makes two\.$"):
+        build.build_terms(load(path, ["TEACHER.TRAIN=true"]), networks[0], networks[1:], labels)
+
+
+def test_a_fault_of_a_term_is_told_with_file_and_key(
+    tmp_path, networks, monkeypatch, capsys
+) -> None:
+    config = written(tmp_path, "LOSS: {logit_mse: {}}\n")
+    monkeypatch.setitem(DISTILLERS._parts, "logit_mse", lambda s, t, b: s.logit)
+    code = exit_codes.answered(
+        lambda: build_loss.build_terms(config, networks[0], networks[1:], labels) and None
+    )
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: AttributeError: 'Output' object has no attribute 'logit' "
+        f"({config.path}: LOSS.logit_mse; a fault of kdframe or of a part; --debug shows where)\n"
+    )
 
 
 def test_a_batch_of_one_cannot_be_compared_and_is_refused_while_the_run_is_built(
@@ -108,14 +148,14 @@ def test_a_batch_of_one_cannot_be_compared_and_is_refused_while_the_run_is_built
 ) -> None:
     config = written(tmp_path, "LOSS: {rkd: {}}\nSOLVER: {BATCH_SIZE: 4, ACCUMULATE: 4}\n")
     with pytest.raises(ConfigError, match=r"LOSS\.rkd: .* a batch takes 2 at least, not 1"):
-        build.build_terms(config, networks[0], networks[1:], labels)
+        build_loss.build_terms(config, networks[0], networks[1:], labels)
 
 
 def test_a_stage_of_the_student_alone_need_not_be_the_teachers(tmp_path, networks) -> None:
     student, teacher = networks[::-1]
     assert len(student.shapes) > len(teacher.shapes)
     config = written(tmp_path, "LOSS: {ofa_stages: {STAGES: [4]}}\n")
-    assert build.build_terms(config, student, [teacher], labels)
+    assert build_loss.build_terms(config, student, [teacher], labels)
 
 
 @pytest.mark.parametrize("stages", ["[[1, 2]]", "[1, [3, 4], [-1, -1], [-4, -5]]", "[]"])
@@ -123,8 +163,8 @@ def test_a_stage_that_the_other_network_lacks_may_stand_in_a_pair(
     tmp_path, networks, stages
 ) -> None:
     config = written(tmp_path, f"LOSS: {{at: {{STAGES: {stages}}}}}\n")
-    build.check_stages(
-        config, "at", build.options_of(DISTILLERS, "at", config.tree.LOSS.at), *networks
+    build_loss.check_stages(
+        config, "at", build_loss.options_of(DISTILLERS, "at", config.tree.LOSS.at), *networks
     )
 
 
@@ -140,15 +180,15 @@ def test_a_stage_that_the_other_network_lacks_may_stand_in_a_pair(
 def test_pairs_are_two_stages_of_each_network(tmp_path, networks, pairs, answer) -> None:
     config = written(tmp_path, "LOSS: {at: {}}\n")
     if answer is None:
-        build.check_stages(config, "fsp", {"pairs": pairs}, *networks)
+        build_loss.check_stages(config, "fsp", {"pairs": pairs}, *networks)
         return
     with pytest.raises(ConfigError, match=r"LOSS\.fsp\.PAIRS") as caught:
-        build.check_stages(config, "fsp", {"pairs": pairs}, *networks)
+        build_loss.check_stages(config, "fsp", {"pairs": pairs}, *networks)
     assert answer in str(caught.value)
 
 
 def test_without_a_teacher_only_the_students_stages_are_looked_at(tmp_path, networks) -> None:
     config = written(tmp_path, "LOSS: {cross_entropy: {}}\n", alone=True)
-    build.check_stages(config, "x", {"stages": ((1, 99),)}, networks[0], None)
+    build_loss.check_stages(config, "x", {"stages": ((1, 99),)}, networks[0], None)
     with pytest.raises(ConfigError, match=r"STUDENT: no stage \[99\]"):
-        build.check_stages(config, "x", {"stages": ((99, 1),)}, networks[0], None)
+        build_loss.check_stages(config, "x", {"stages": ((99, 1),)}, networks[0], None)

@@ -166,6 +166,25 @@ def test_settings_without_effect_are_named() -> None:
     )
 
 
+def test_a_term_that_starts_after_the_end_has_no_effect() -> None:
+    config = read("configs/x.yaml", ["SOLVER.EPOCHS=3", "LOSS.kd.START=3"])
+    assert config.warnings == (
+        "command line: LOSS.kd.START: the term has no effect: the run is over by then.",
+    )
+    assert read("configs/x.yaml", ["SOLVER.EPOCHS=3", "LOSS.kd.START=2.5"]).warnings == ()
+
+
+def test_more_teachers_than_the_terms_ask_have_no_effect() -> None:
+    second = "TEACHER/2={NAME: resnet18, WEIGHTS: random}"
+    assert load("configs/x.yaml", [second]).warnings == (
+        "command line: TEACHER/2: it has no effect on the student: no term of LOSS takes several "
+        "teachers.",
+    )
+    assert load("configs/x.yaml", [second, "LOSS.kd_ensemble/a={}"]).warnings == ()
+    dropped = load("configs/x.yaml", [second, "LOSS.kd_ensemble=null"])
+    assert "no term of LOSS takes several teachers." in dropped.warnings[-1]
+
+
 def test_a_teacher_needs_something_to_teach() -> None:
     path = write("_BASE_: student.yaml\nTEACHER: {NAME: resnet34}")
     answer = "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random)."

@@ -10,7 +10,7 @@ from torch import nn
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation, Term
-from kdframe.registry import BACKBONES
+from kdframe.registry import BACKBONES, DISTILLERS
 
 
 def backbone() -> Backbone:
@@ -209,6 +209,53 @@ def test_a_term_may_say_what_the_student_becomes() -> None:
     assert not any("deployed" in name for name, _ in model.named_modules())
 
 
+def normed(seed: int = 0, width: int = 2) -> Backbone:
+    """A small ResNet, as if trained."""
+    torch.manual_seed(seed)
+    network = BACKBONES["cifar_resnet"](5, depth=8, width=width)
+    network.input_size = (3, 8, 8)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data.uniform_(0.5, 1.5)
+            norm.bias.data.normal_(0, 0.3)
+    return network
+
+
+def test_a_folded_teacher_teaches_the_same() -> None:
+    """ofd looks at maps before the activation, and at the norms before those."""
+    student, teacher = normed(), normed(1, width=4)
+    terms = [
+        Term("kd", DISTILLERS["kd"]),
+        Term("ofd", DISTILLERS["ofd"](student, teacher), needs=frozenset({"preactivations"})),
+    ]
+    model, given = Distillation(student, teacher, terms).eval(), batch()
+    before, asked = model(given)[1], []
+    names = list(model.state_dict())
+    (said,) = model.fold(given.image)
+    assert said.startswith("teacher  folded: 9 convolutions, largest difference ")
+    assert said.endswith("e-07 on the first batch in fp32")
+    teacher.register_forward_hook(lambda *_: asked.append(1))
+    after = model(given)[1]
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
+    assert not asked and model.teacher is teacher and list(model.state_dict()) == names
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_each_teacher_is_folded_but_one_that_learns_or_would_answer_otherwise() -> None:
+    odd = normed(2)
+    plain = odd.answer
+    odd.answer = lambda network, image: plain(network, image)._replace(
+        embedding=network.layer1[0].conv1.weight.sum().expand(len(image), 8)
+    )
+    terms = [Term("b", two, needs=frozenset({"teachers"}))]
+    model = Distillation(normed(), normed(1), terms, others=[odd, backbone()], mutual=True)
+    said = list(model.fold(batch().image))
+    assert len(said) == 2
+    assert said[0].startswith("teacher/2  stays unfolded: 9 convolutions, largest difference ")
+    assert said[1] == "teacher/3  folded: 0 convolutions"
+
+
 def test_a_step_leaves_no_graph_behind() -> None:
     """Two steps' tensors would add up to all of an epoch's."""
     model = Distillation(backbone(), backbone(), [Term("b", two)])
@@ -217,40 +264,6 @@ def test_a_step_leaves_no_graph_behind() -> None:
     model(batch())[0].backward()
     gc.collect()
     assert kept[0]() is None
-
-
-def test_a_teachers_maps_are_freed_until_a_term_looks_at_one() -> None:
-    """From then on they are kept, and no pass is made twice."""
-    teacher, looks = backbone(), False
-    maps, passes, seen = [], [], []
-
-    def watched(network, image):
-        output = original(network, image)
-        passes.append(1)
-        maps.append(weakref.ref(output.features[0]))
-        return output
-
-    original, teacher.answer = teacher.answer, watched
-
-    def term(student, teacher, batch):
-        gc.collect()
-        seen.append(maps[-1]() is not None)
-        if looks:
-            torch.testing.assert_close(
-                [*teacher.features], [original(given, batch.image).features[0]], rtol=0, atol=0
-            )
-            assert not teacher.features[0].requires_grad
-        return two(student, teacher, batch)
-
-    model = Distillation(backbone(), teacher, [Term("term", term)])
-    given = teacher.network
-    model(batch())
-    assert (seen, len(passes)) == ([False], 1)
-    looks = True
-    model(batch())
-    assert (seen, len(passes)) == ([False, False], 3)
-    model(batch())
-    assert (seen, len(passes)) == ([False, False, True], 4)
 
 
 def test_the_teacher_answers_before_the_student_keeps_what_it_needs() -> None:

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.evaluation import chance, evaluate
+from kdframe.evaluation import chance, evaluate, quickest
+from kdframe.registry import BACKBONES
 
 CPU = torch.device("cpu")
 
@@ -74,6 +76,60 @@ def test_evaluation_leaves_the_training_mode_as_it_was() -> None:
     network.train()
     evaluate({"test": network}, batches([0], [1]), CPU)
     assert network.training
+
+
+def drawn() -> tuple[Backbone, list[Batch]]:
+    """A small ResNet, as if trained, and 30 images in three batches."""
+    torch.manual_seed(0)
+    network = BACKBONES["cifar_resnet"](4, depth=8, width=4)
+    network.input_size = (3, 8, 8)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data.uniform_(0.5, 1.5)
+            norm.running_mean.normal_(0, 0.3)
+    images, targets = torch.randn(30, 3, 8, 8), torch.arange(30) % 4
+    return network, [Batch(images[i], targets[i], i, 0.0) for i in torch.arange(30).split(10)]
+
+
+def test_a_folded_copy_is_asked_from_the_second_batch_on_and_measures_the_same() -> None:
+    network, data = drawn()
+    expected = torch.cat([network.eval()(batch.image).logits for batch in data])
+    itself = []
+    network.register_forward_hook(lambda m, *_: itself.append(m is network))
+    found = evaluate({"test": network}, data, CPU)["test"]
+    target = torch.arange(30) % 4
+    assert itself == [True, False, False]
+    assert found["nll"] == pytest.approx(F.cross_entropy(expected, target).item(), rel=1e-5)
+    assert found["top1"] == pytest.approx(
+        100 * (expected.argmax(dim=1) == target).double().mean().item()
+    )
+
+
+def test_a_network_that_folding_would_change_is_asked_itself() -> None:
+    network, data = drawn()
+    plain, itself = network.answer, []
+
+    def answer(layers: nn.Module, image: torch.Tensor) -> Output:
+        output = plain(layers, image)
+        return output._replace(logits=output.logits + layers.conv1.weight.sum())
+
+    network.answer = answer
+    network.register_forward_hook(lambda m, *_: itself.append(m is network))
+    evaluate({"test": network}, data, CPU)
+    assert itself == [True, True, True]
+
+
+def test_a_compiled_network_is_asked_itself() -> None:
+    network, data = drawn()
+    network.compile(backend="eager")
+    assert quickest(network, data[0].image, torch.float32) is network
+
+
+def test_half_precision_measures_a_folded_copy_too() -> None:
+    network, data = drawn()
+    exact = evaluate({"test": network}, data, CPU)["test"]
+    half = evaluate({"test": network}, data, CPU, torch.bfloat16)["test"]
+    assert half["nll"] == pytest.approx(exact["nll"], rel=1e-2) and half["nll"] != exact["nll"]
 
 
 def test_chance_is_a_guess_and_three_standard_errors() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from kdframe.datasets import Batch, Dataset, InMemory
 from kdframe.datasets.image_folder import ImageFolder
@@ -144,6 +145,16 @@ def test_two_loaders_of_a_split_share_its_tensor(data) -> None:
     assert one.resident[0].data_ptr() == two.resident[0].data_ptr() == data.images.data_ptr()
 
 
+@pytest.mark.parametrize("kind", [lambda data: data, Streamed], ids=["resident", "streamed"])
+def test_the_first_batch_is_that_of_the_first_epoch(data, kind) -> None:
+    one = loader(kind(data), workers=2)
+    rest = list(one.train(0, 8))
+    assert same([one.first(8)], rest[:1])
+    halves = [one.first(8, rank, 2) for rank in (0, 1)]
+    assert torch.equal(torch.cat([half.image for half in halves]), rest[0].image)
+    assert same(list(one.train(0, 8, 1, stop=3)), rest[1:3])
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_the_layout_is_the_one_asked_for(data, channels_last) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -167,6 +178,44 @@ def test_it_says_where_the_images_are(data) -> None:
     assert loader(data).describe() == f"34 images resident on cpu ({size:.1f} MB)"
     assert loader(Streamed(data), workers=8).describe() == "34 images streamed by 8 workers"
     assert loader(Streamed(data)).describe() == "34 images streamed by this process"
+    whole = loader(data, augment="resized_crop", workers=1)
+    assert whole.describe() == "34 images streamed by 1 worker: resized_crop cuts from whole images"
+
+
+def test_it_says_what_rule_keeps_a_set_in_memory_or_out_of_it(data) -> None:
+    data.room = 4_000_000_000
+    assert loader(data).describe().endswith("(0.0 MB of at most 4,000)")
+    streamed = Streamed(data)
+    streamed.size, streamed.room = (2240, 2240), 400_000_000  # 602 MB of 40 images
+    says = "34 images streamed by 2 workers: 602 MB would not fit in 400 MB"
+    assert loader(streamed, workers=2).describe() == says
+
+
+def test_an_accelerator_without_room_leaves_the_images_in_memory(data, monkeypatch) -> None:
+    size = 34 * 3 * 16 * 16
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size, 9 * size))
+    part = loader(data)
+    assert not part.fits(data.images)  # a CPU holds them already
+    part.device = torch.device("cuda")
+    assert part.fits(data.images)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size - 1, 9 * size))
+    assert not part.fits(data.images)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork is safe on Linux")
+def test_workers_are_forked_whatever_python_does_by_default(data, monkeypatch) -> None:
+    """From 3.14 on it would start each of them anew, and import torch in it in every pass."""
+    seen = []
+    real = DataLoader.__init__
+
+    def noted(self, *given, **options):
+        seen.append(options["multiprocessing_context"])
+        real(self, *given, **options)
+
+    monkeypatch.setattr(DataLoader, "__init__", noted)
+    for workers in (0, 1):
+        list(loader(Streamed(data), workers=workers).train(0, 8))
+    assert seen == [None, "fork"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -35,6 +35,11 @@ def match(
 ): ...
 
 
+class Deploying:
+    def __init__(self, student, teacher): ...
+    def deployed(self, student): ...
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
     """A working folder with one config, and registries with parts of this test's own."""
@@ -51,6 +56,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         monkeypatch.setattr(registry, "_parts", {**registry._parts})
         for part in own:
             registry.register(part.__name__)(part)
+    DISTILLERS.register("deploying")(Deploying)
     Path("x.yaml").write_text(CONFIG)
     return tmp_path
 
@@ -137,6 +143,15 @@ def test_a_teachers_options_are_its_recipes() -> None:
     assert (teacher.NAME, teacher.WIDTH) == ("big", 7.0)
     answer = "command line: TEACHER.WIDTH: 6.0 here, and teacher.yaml has 7.0."
     assert refusal("TEACHER.WIDTH=6") == answer
+
+
+def test_a_recipe_that_deploys_another_network_than_its_student_trains_no_teacher() -> None:
+    recipe = CONFIG.replace("match: {}, match/again: {POWER: 2}", "deploying/a: {}")
+    Path("teacher.yaml").write_text(recipe.replace("NAME: small", "NAME: big"))
+    Path("x.yaml").write_text(CONFIG.replace("NAME: big, WEIGHTS: random", "CONFIG: teacher.yaml"))
+    answer = "x.yaml: TEACHER.CONFIG: what teacher.yaml trains can't teach: deploying/a makes"
+    assert refusal().startswith(answer)
+    assert load("x.yaml", ["TEACHER.WEIGHTS=random"]).tree.TEACHER.NAME == "big"
 
 
 def test_modules_of_the_working_folder_register_their_parts(folder) -> None:

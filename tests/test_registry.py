@@ -56,14 +56,27 @@ def test_options_stand_behind_the_star(parts) -> None:
 
 
 def test_options_are_read_off_the_signature(parts) -> None:
-    @parts.register("mine", needs=("labels",))
+    @parts.register("mine", needs=("views",))
     class Mine:
         def __init__(self, student, teacher, *, stages: tuple[int, ...] = (1, 2), p: int = 2):
             pass
 
     assert parts.options("mine") == {"stages": (1, 2), "p": 2}
     assert parts.hints("mine") == {"stages": tuple[int, ...], "p": int}
-    assert parts.needs("mine") == ("labels",)
+    assert parts.needs("mine") == ("views",)
+
+
+@pytest.mark.parametrize(
+    ("needs", "answer"),
+    [
+        (("views", "nonsense"), "outside .*: needs takes preactivations, .*, not nonsense\\.$"),
+        ("views", "outside .*: needs takes a tuple of words, not 'views'\\.$"),
+        (("labels",), "outside .*: it needs labels, and has no set_labels\\.$"),
+    ],
+)
+def test_needs_that_cannot_be_met_are_a_type_error(parts, needs, answer) -> None:
+    with pytest.raises(TypeError, match=answer):
+        parts.register("mine", needs=needs)(outside)
 
 
 def test_annotations_imported_for_typing_only_are_understood(parts) -> None:

@@ -85,9 +85,18 @@ def test_the_console_and_log_txt_say_the_same(where, folder) -> None:
     said = (where / "stdout").read_text()
     assert (folder / "log.txt").read_text() == said
     assert "L = cross_entropy + kd + feature" in said
+    assert "\nteacher  folded: 9 convolutions, largest difference " in said
     rows = ("teacher", "student alone", "distilled student", "gain", "agreement")
     for row in rows:
         assert f"\n {row} " in said
+
+
+def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
+    """Once a run, recipes too; they import nothing any more."""
+    lines = [x for x in (where / "stdout").read_text().splitlines() if x.startswith("start ")]
+    names = [[part.rsplit(maxsplit=1)[0] for part in x[9:-2].split(", ")] for x in lines]
+    recipe = ["data", "networks", "first step"]
+    assert names == [recipe, recipe, ["imports", *recipe[:2], "teacher's test", recipe[2]]]
 
 
 def test_a_recipe_is_found_again(where, folder) -> None:
@@ -181,6 +190,22 @@ def test_eval_only_reads_the_same_figure(where, folder) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "eval.json").read_text())
     assert found["test"]["top1"] == results(folder)["test"]["top1"]
+
+
+def test_eval_only_reads_the_run_and_not_the_weights_that_it_began_with(where, folder) -> None:
+    first = ("STUDENT.WEIGHTS", str(folder / "student.safetensors"), "OUTPUT_DIR", "fine")
+    tuned = (*first, "SOLVER.EPOCHS", "1", "BASELINE", "''")
+    assert train(where, *tuned).returncode == 0
+    for words, weights in (
+        (tuned, "fine/student.safetensors"),
+        ((*tuned, "STUDENT.WEIGHTS", str(folder / "student_best.safetensors")), "student_best"),
+    ):
+        done = train(where, *words, "--eval-only")
+        assert done.returncode == 0, done.stderr
+        found = json.loads((where / "fine/eval.json").read_text())
+        assert weights in found["weights"]
+        same = found["test"]["nll"] == results(where / "fine")["test"]["nll"]
+        assert same == (words is tuned)
 
 
 def test_a_dry_run_leaves_nothing(where) -> None:

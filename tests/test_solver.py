@@ -56,6 +56,22 @@ def test_sgd_moves_as_its_equation_says(nesterov) -> None:
         assert w.item() == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop"])
+def test_a_gradient_may_come_later_than_the_others(name) -> None:
+    """As where a term has a START: the weight then moves as if its training began there."""
+    early, late, alone = (torch.nn.Parameter(torch.tensor([2.0])) for _ in range(3))
+    options = {"lr": 0.1, "weight_decay": 0.5, "momentum": 0.9, "nesterov": False}
+    both, one = (make_optimizer(name, ws, **options) for ws in ([early, late], [alone]))
+    for step, gradient in enumerate((1.0, -3.0, 0.5, 2.0)):
+        early.grad = torch.tensor([gradient])
+        if step >= 2:
+            late.grad, alone.grad = torch.tensor([gradient]), torch.tensor([gradient])
+            one.step()
+        both.step()
+        assert (late.item() == 2.0) is (step < 2)
+    torch.testing.assert_close(late, alone)
+
+
 def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"timm has no 'adamm'. Did you mean adam\?"):
         make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)

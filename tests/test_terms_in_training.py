@@ -13,7 +13,12 @@ from torch import nn
 from kdframe import build, checkpoint
 from kdframe.build import Data
 from kdframe.config import Config, load
+from kdframe.dry_run import seconds_a_step
+from kdframe.evaluation import evaluate
+from kdframe.plan import Diverged
 from kdframe.registry import DISTILLERS
+from kdframe.reports.summary import header, table
+from kdframe.run import finish
 from kdframe.trainer import Stopped, Trainer
 
 CONFIG = """
@@ -87,6 +92,47 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path, data, 
     assert whole.deployed.network.state_dict().keys() == found["deployed"].keys()
 
 
+@pytest.mark.parametrize("name", [name for name in DISTILLERS if DISTILLERS.needs(name)])
+def test_the_steps_of_a_dry_run_have_what_a_term_needs(tmp_path, data, name) -> None:
+    made = trainer(written(tmp_path, name), data, tmp_path / "run")
+    assert seconds_a_step(made, warm_up=0, timed=1) > 0
+
+
+def test_every_teacher_is_told_and_measured_under_its_branch(tmp_path, data) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        CONFIG.format(term="kd_ensemble: {}")
+        + "TEACHER/2: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 6, STRIDE: 2, WEIGHTS: random}\n"
+        "TEACHER/10: {NAME: cifar_resnet, DEPTH: 8, WIDTH: 2, STRIDE: 2, WEIGHTS: random}\n"
+    )
+    config = load(path)
+    student, teachers = build.build_networks(config, data)
+    assert list(teachers) == ["TEACHER", "TEACHER/10", "TEACHER/2"]
+    (tmp_path / "run").mkdir()
+    made = build.build_trainer(config, data, student, teachers, tmp_path / "run")
+    lines = list(header(config, data, made))
+    results = finish(made, data, teachers, None)
+    for branch, teacher in teachers.items():
+        name, count = branch.lower(), sum(p.numel() for p in teacher.parameters())
+        assert any(line.startswith(f"{name}  cifar_resnet: {count:,} ") for line in lines)
+        alone = evaluate({name: teacher}, data.test.all(12), torch.device("cpu"))[name]
+        assert results[name]["nll"] == pytest.approx(alone["nll"])
+        assert any(row.startswith(f" {name} ") for row in table(results, "here"))
+
+
+def test_a_network_that_overflows_on_the_test_split_has_diverged(tmp_path, data) -> None:
+    config, data = written(tmp_path, "kd"), data._replace(val=None)
+    (tmp_path / "run").mkdir()
+    student, teachers = build.build_networks(config, data)
+    made = build.build_trainer(config, data, student, teachers, tmp_path / "run")
+    made.hooks, made.step, made.history = [], made.steps, [{}]
+    with torch.no_grad():
+        student.classifier.weight.fill_(1e38)
+        student.classifier.bias.fill_(1e38)
+    with pytest.raises(Diverged, match="on the test split the nll of test isn't finite"):
+        finish(made, data, teachers, None)
+
+
 @pytest.mark.parametrize("name", STATEFUL)
 def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, data, name) -> None:
     made = trainer(written(tmp_path, name), data, tmp_path / "run")
@@ -111,6 +157,17 @@ def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, dat
         made.save_weights("student.safetensors", made.deployed)
         weights, _ = checkpoint.load_weights(tmp_path / "run/student.safetensors")
         assert weights.keys() == saved["student"].keys()
+
+
+def test_a_term_may_train_alone_before_the_others_begin(tmp_path, data) -> None:
+    config = load(
+        written(tmp_path, "ab").path,
+        ["LOSS={ab: {STOP: 1}, cross_entropy: {START: 1}}", "SOLVER.EPOCHS=2", "SOLVER.LR=1e-4"],
+    )
+    made = trainer(config, data, tmp_path / "run")
+    made.train()
+    terms = [{key for key in epoch if key.startswith("train/")} for epoch in made.history]
+    assert terms == [{"train/loss", "train/ab"}, {"train/loss", "train/cross_entropy"}]
 
 
 def test_the_student_that_simkd_deploys_is_measured_saved_and_found_again(tmp_path, data) -> None:

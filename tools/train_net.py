@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 
 from kdframe import exit_codes, run_folder
 from kdframe.config import read
@@ -41,6 +42,7 @@ def main() -> None:
     first = os.environ.get("RANK", "0") == "0"
     if first and not (again or args.dry_run or args.print_config):
         run_folder.refuse_occupied(folder)
+    begun = time.perf_counter()
     config = draft.load()
     if args.print_config:
         print(config.dump(), end="")
@@ -49,6 +51,7 @@ def main() -> None:
     from kdframe import dry_run, parallel, run
     from kdframe.signals import Signals
 
+    imports = time.perf_counter() - begun
     talk(first)
     for warning in config.warnings:
         logging.getLogger("kdframe").warning("warning: %s", warning)
@@ -66,6 +69,7 @@ def main() -> None:
                 resume=args.resume,
                 asked=signals.asked,
                 latest=not config.tree.OUTPUT_DIR,
+                imports=imports,
             )
     parallel.finish()
 

@@ -7,5 +7,6 @@ import kdframe.backbones.timm  # every network of the library
 import kdframe.backbones.vgg  # 2015, the papers' VGGs, without the layers of 4096
 import kdframe.backbones.wrn  # 2016, Wide ResNets
 from kdframe.backbones.base import Backbone, Output
+from kdframe.backbones.folding import Fold, fold_if_same, folded
 
-__all__ = ["Backbone", "Output"]
+__all__ = ["Backbone", "Fold", "Output", "fold_if_same", "folded"]

@@ -30,7 +30,8 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     ``mean`` and ``std`` are a channel's, of pixels in 0..1.  ``size`` is the (height, width) that
     networks see; an image of another size is brought to it when it is loaded.  ``splits`` holds
-    "val" only where the set has a third split of its own.
+    "val" only where the set has a third split of its own.  ``room`` is how many bytes its images
+    were allowed to take in memory, once that was a question.
     """
 
     classes: Sequence[str]
@@ -38,6 +39,7 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     std: tuple[float, float, float]
     size: tuple[int, int]
     splits: tuple[str, ...] = ("train", "test")
+    room: int | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -48,6 +50,10 @@ class Dataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def tensors(self) -> tuple[Tensor, Tensor] | None:
         """All images (N, 3, H, W) uint8 and targets (N,) int64, where that fits in memory."""
         return None
+
+    def identity(self) -> str:
+        """What tells this set's files from others', for a set that isn't held in memory."""
+        return f"{type(self).__module__}.{type(self).__qualname__} of {len(self)}"
 
     def labels(self) -> Tensor:
         """The class of every image (N,) int64; reads them all unless a set knows better."""

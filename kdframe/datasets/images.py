@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from kdframe.datasets.base import Dataset
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 MOST_BYTES = 4 * 2**30  # of decoded images in memory
+MEMINFO = Path("/proc/meminfo")
 
 
 class BrokenImage(ValueError):
@@ -43,16 +45,25 @@ def shape_of(image: Tensor) -> tuple[int, int]:
     return image.shape[1], image.shape[2]
 
 
+def room() -> int:
+    """Bytes that decoded images may take in memory: 4 GiB, or a quarter of what is free."""
+    free = 4 * MOST_BYTES
+    if MEMINFO.exists():  # what the page cache holds is free, and SC_AVPHYS_PAGES doesn't count it
+        words = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        free = 1024 * int(words["MemAvailable"].split()[0])
+    elif "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(MOST_BYTES, free // 4)
+
+
 def decoded(dataset: Dataset) -> tuple[Tensor, Tensor] | None:
     """All images of ``dataset`` as one tensor, and their targets; None if they take too much.
 
-    Too much is over 4 GiB, or over a quarter of the memory that is free.
+    Too much is more than ``room``, which is noted in ``dataset.room``.
     """
     count, (H, W) = len(dataset), dataset.size
-    free = MOST_BYTES * 4
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if count * 3 * H * W > min(MOST_BYTES, free / 4):
+    dataset.room = room()
+    if count * 3 * H * W > dataset.room:
         return None
     images = torch.empty(count, 3, H, W, dtype=torch.uint8)
     targets = torch.empty(count, dtype=torch.int64)

@@ -25,11 +25,11 @@ class AB(nn.Module):
     networks of equal width, nowhere; they run the teacher in train mode, kdframe in eval mode.
     Maps of different size: the larger is average-pooled.
 
-    Published: WEIGHT 3e-3 on CIFAR (the factor 3/1000 of the public code; 1e-3 for transfer from
-    ImageNet), alone at first, then kd or cross_entropy alone (STOP of this term, START of those).
-
     Raises:
         ValueError: a margin that isn't above 0, or a wrong stage.
+
+    Published: WEIGHT 3e-3 on CIFAR (the factor 3/1000 of the public code; 1e-3 for transfer from
+    ImageNet), alone at first, then kd or cross_entropy alone (STOP of this term, START of those).
     """
 
     def __init__(

@@ -34,10 +34,10 @@ def abkd(
     and with p, q and alpha, beta exchanged at alpha 0.  The authors' code divides by alpha there,
     which is the limit only where alpha is 1.
 
-    Published: 32 with alpha .8 and beta .3 (resnet56 to resnet20), beside a cross entropy of 1.
-
     Raises:
         ValueError: alpha and beta both 0, or one below it.
+
+    Published: 32 with alpha .8 and beta .3 (resnet56 to resnet20), beside a cross entropy of 1.
     """
     above_0(temperature=temperature)
     from_0(alpha=alpha, beta=beta)

@@ -30,10 +30,10 @@ class AFD(nn.Module):
     The authors compare every block; kdframe's stages are a ResNet's groups of them, a
     transformer's blocks.
 
-    Published: 200 beside cross_entropy 1 and kd .9 (T = 4).
-
     Raises:
         ValueError: a stage that isn't there, a dim below 1, a batch of one image.
+
+    Published: 200 beside cross_entropy 1 and kd .9 (T = 4).
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("byot")
-class Byot(nn.Module):
+class BYOT(nn.Module):
     """Classifiers on a network's earlier stages learn from its last; there is no teacher.
 
         F_i = the pooled bottleneck on stage i,  z_i = a linear layer on it
@@ -31,10 +31,10 @@ class Byot(nn.Module):
     the authors' later code, which has separable convolutions and attention, another linear layer
     before the norm, and no norm for one of the stages.
 
-    Published: 1 with alpha .3, hint .03 and T 3, beside a cross entropy of 1.
-
     Raises:
         ValueError: a wrong option, or a network of one stage.
+
+    Published: 1 with alpha .3, hint .03 and T 3, beside a cross entropy of 1.
     """
 
     def __init__(

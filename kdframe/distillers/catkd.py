@@ -1,16 +1,14 @@
 """Class attention transfer: Guo et al. 2023, arXiv:2304.12777, after the authors' code."""
 
-import copy
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.distillers.classifiers import classifier_of_mean
 from kdframe.distillers.logits import logits_of
 from kdframe.distillers.maps import pooled
+from kdframe.distillers.relations import units
 from kdframe.registry import DISTILLERS
 
 
@@ -40,11 +38,9 @@ class CATKD(nn.Module):
         if size < 1:
             raise ValueError(f"size takes an int from 1, not {size}.")
         logits_of(student.probe(), teacher.probe())
-        require_class_maps(student, "student")
-        require_class_maps(teacher, "teacher")
         self.size, self.normalize = size, normalize
         # in a tuple: the student's is learned and saved as the student's, the teacher's not at all
-        self._classifiers: tuple[Any, Any] = (student.classifier, teacher.classifier)
+        self._classifiers = classifier_of_mean(student, "student"), classifier_of_mean(teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         maps = student.features[-1], teacher.features[-1]
@@ -54,31 +50,10 @@ class CATKD(nn.Module):
             for f, classifier in zip(maps, self._classifiers, strict=True)
         )
         if self.normalize:
-            A_student, A_teacher = (F.normalize(A, dim=2) for A in (A_student, A_teacher))
+            A_student, A_teacher = (units(A, dim=2) for A in (A_student, A_teacher))
         return F.mse_loss(A_student, A_teacher)
 
 
 def class_maps(f: Tensor, w: Tensor) -> Tensor:
     """A (B, K, HW)."""
-    return w.flatten(1).to(f.dtype) @ f.flatten(2)
-
-
-def require_class_maps(network: Backbone, whose: str) -> None:
-    """Holds a copy's embedding of random images against its last map's mean."""
-    network = copy.deepcopy(network).eval()
-    parameter = next(network.parameters())
-    image = torch.rand(2, *network.input_size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        _, embedding, features = network(image.to(parameter))
-    mean = features[-1].mean(dim=(2, 3))
-    linear = type(network.classifier) in (nn.Linear, nn.Conv2d)  # a subclass may scale its weight
-    if not linear or mean.shape != embedding.shape or not near(mean, embedding):
-        raise ValueError(
-            "catkd takes networks whose logits are a linear layer over the mean of their last map, "
-            f"and the {whose}'s aren't."
-        )
-
-
-def near(a: Tensor, b: Tensor) -> bool:
-    """Equal but for rounding."""
-    return bool((a - b).abs().max() <= 1e-3 * b.abs().max())
+    return w.to(f.dtype) @ f.flatten(2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillers.ranges import above_0, at_least, from_0, one_of
+from kdframe.distillers.relations import units
 from kdframe.registry import DISTILLERS
 
 
@@ -62,8 +63,8 @@ class CC(nn.Module):
 
     def kernel(self, h: Tensor) -> Tensor:
         """K (B, B)."""
-        units = F.normalize(h, dim=1)
-        cos, twice = units @ units.T, 2 * self.gamma
+        v, twice = units(h), 2 * self.gamma
+        cos = v @ v.T
         powers = [twice**p / math.factorial(p) * cos**p for p in range(self.order + 1)]
         K: Tensor = math.exp(-twice) * torch.stack(powers).sum(dim=0)
         return K

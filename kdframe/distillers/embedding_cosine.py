@@ -1,10 +1,10 @@
 """Angle of embeddings: Chariton 2023, "Knowledge Distillation Tutorial" of PyTorch tutorials."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.distillers.relations import units
 from kdframe.registry import DISTILLERS
 
 
@@ -28,5 +28,5 @@ class EmbeddingCosine(nn.Module):
         self.P = nn.Identity() if sizes[0] == sizes[1] else nn.Linear(*sizes, bias=False)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
-        cosine = F.cosine_similarity(self.P(student.embedding), teacher.embedding, dim=1)
-        return (1 - cosine).mean()
+        h_student, h_teacher = units(self.P(student.embedding)), units(teacher.embedding)
+        return (1 - (h_student * h_teacher).sum(dim=1)).mean()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import Stages, paired, same_size
+from kdframe.distillers.maps import Stages, adapters, paired, same_size
 from kdframe.distillers.ranges import one_of
 from kdframe.registry import DISTILLERS
 
@@ -41,14 +41,10 @@ class Feature(nn.Module):
         one_of("adapter", adapter, ("auto", "none", "conv"))
         one_of("reduction", reduction, ("mean", "batch"))
         self.stages, self.reduction = stages, reduction
-        self.adapters = nn.ModuleList()
-        for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages):
-            channels = f_student.shape[1], f_teacher.shape[1]
-            if adapter == "conv" or (adapter == "auto" and channels[0] != channels[1]):
-                self.adapters.append(nn.Conv2d(*channels, kernel_size=1))
-            elif channels[0] == channels[1]:
-                self.adapters.append(nn.Identity())
-            else:
+        self.adapters = adapters(student, teacher, stages, everywhere=adapter == "conv")
+        pairs = paired(student.probe(), teacher.probe(), stages)
+        for r, (f_student, f_teacher) in zip(self.adapters, pairs, strict=True):
+            if adapter == "none" and not isinstance(r, nn.Identity):
                 raise ValueError(
                     "adapter='none' takes maps of equal channels, not the student's "
                     f"{tuple(f_student.shape[1:])} and the teacher's {tuple(f_teacher.shape[1:])}."

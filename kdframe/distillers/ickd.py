@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.maps import Stages, paired
+from kdframe.distillers.maps import Stages, connector, paired
 from kdframe.registry import DISTILLERS
 
 CHUNK = 2**24  # correlations that are held at once: 64 MiB a tensor in float32
@@ -31,22 +31,18 @@ class ICKD(nn.Module):
     def __init__(self, student: Backbone, teacher: Backbone, *, stages: Stages = (-1,)) -> None:
         super().__init__()
         self.stages = stages
-        self.adapters = nn.ModuleList()
-        for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages):
-            C_student, C = f_student.shape[1], f_teacher.shape[1]
-            convolution = nn.Conv2d(C_student, C, kernel_size=1, bias=False)
-            self.adapters.append(nn.Sequential(convolution, nn.BatchNorm2d(C)))
+        self.connectors = nn.ModuleList(
+            connector(*maps) for maps in paired(student.probe(), teacher.probe(), stages)
+        )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         losses = []
-        for adapter, (f_student, f_teacher) in zip(
-            self.adapters, paired(student, teacher, self.stages), strict=True
+        for r, (f_student, f_teacher) in zip(
+            self.connectors, paired(student, teacher, self.stages), strict=True
         ):
             B, C = f_teacher.shape[:2]
             size = max(1, CHUNK // C**2)
-            chunks = zip(
-                *(torch.split(f, size) for f in (adapter(f_student), f_teacher)), strict=True
-            )
+            chunks = zip(*(torch.split(f, size) for f in (r(f_student), f_teacher)), strict=True)
             squares = [checkpoint(of_images, *maps, use_reentrant=False) for maps in chunks]
             losses.append(torch.stack(squares).sum() / (B * C))
         return torch.stack(losses).sum()

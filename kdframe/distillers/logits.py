@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdframe.backbones import Backbone, Output
+from kdframe.backbones import Output
 
 
 def logits_of(student: Output, teacher: Output) -> tuple[Tensor, Tensor]:
@@ -35,17 +35,3 @@ def log_parts(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     log_p_others = log_p.gather(1, others)
     log_b = torch.cat((log_p.gather(1, y), log_p_others.logsumexp(dim=1, keepdim=True)), dim=1)
     return log_b, F.log_softmax(log_p_others, dim=1)
-
-
-def linear_classifier(teacher: Backbone) -> nn.Linear:
-    """The teacher's layer from embedding to logits.
-
-    Raises:
-        ValueError: it has no single one, or one that isn't linear.
-    """
-    classifier = teacher.classifier
-    if type(classifier) is not nn.Linear:  # a subclass may do more than W h + b
-        raise ValueError(
-            f"it takes a teacher whose classifier is a Linear, not {type(classifier).__name__}."
-        )
-    return classifier

@@ -20,7 +20,7 @@ def paired(student: Output, teacher: Output, stages: Stages) -> list[tuple[Tenso
     if len(maps[0]) != len(maps[1]):
         raise ValueError(
             f"stages=() is {len(maps[0])} stages of the student and {len(maps[1])} of the "
-            "teacher: name those to compare."
+            "teacher: name those to compare (tools/list_taps.py proposes some)."
         )
     return list(zip(*maps, strict=True))
 
@@ -32,17 +32,23 @@ def sides(stages: Stages) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def adapters(
-    student: Backbone, teacher: Backbone, stages: Stages, bias: bool = True
+    student: Backbone,
+    teacher: Backbone,
+    stages: Stages,
+    bias: bool = True,
+    everywhere: bool = False,
 ) -> nn.ModuleList:
     """For each of these stages a learned 1x1 convolution from the student's channels to the
-    teacher's, where they differ (ValueError as in ``paired``).
+    teacher's, where they differ or ``everywhere`` (ValueError as in ``paired``).
     """
     channels = [
         (f_student.shape[1], f_teacher.shape[1])
         for f_student, f_teacher in paired(student.probe(), teacher.probe(), stages)
     ]
     return nn.ModuleList(
-        nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, kernel_size=1, bias=bias)
+        nn.Conv2d(mine, theirs, kernel_size=1, bias=bias)
+        if everywhere or mine != theirs
+        else nn.Identity()
         for mine, theirs in channels
     )
 

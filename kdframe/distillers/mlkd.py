@@ -41,10 +41,10 @@ def mlkd(
 
     2 and 6 being the lowest and highest of ``temperatures``.
 
-    Published: .9 beside a cross entropy of .1 on each view (on both together: .2), lr .025.
-
     Raises:
         ValueError: a wrong option, or an odd number of rows.
+
+    Published: .9 beside a cross entropy of .1 on each view (on both together: .2), lr .025.
     """
     one_of("variant", variant, ("paper", "reference"))
     if not temperatures:

@@ -29,11 +29,11 @@ class OFAStages(nn.Module):
     the authors do for a CNN; to a transformer they give patch merging and attention, here it has
     the same.  Heads are not part of what is deployed.
 
-    Published: 1 beside cross_entropy 1 and ofa 1, at stages 1 to 4; eps is chosen by pair, 1.5
-    for DeiT-T -> ResNet18.
-
     Raises:
         ValueError: a stage that the student doesn't have, an eps or temperature not above 0.
+
+    Published: 1 beside cross_entropy 1 and ofa 1, at stages 1 to 4; eps is chosen by pair, 1.5
+    for DeiT-T -> ResNet18.
     """
 
     def __init__(

@@ -30,10 +30,11 @@ class OFD(nn.Module):
     above T elsewhere.  The authors run the teacher in train mode, kdframe in eval mode.  Maps of
     different size: the larger is average-pooled.
 
-    Published: WEIGHT 1e-3, with cross_entropy 1.
-
     Raises:
-        ValueError: a wrong stage, or a teacher's stage without a BatchNorm that has weights.
+        ValueError: a wrong stage, or a teacher's stage without a BatchNorm that has weights for
+            each of its channels.
+
+    Published: WEIGHT 1e-3, with cross_entropy 1.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone, *, stages: Stages = ()) -> None:
@@ -64,6 +65,12 @@ def norm_of(teacher: Backbone, stage: int) -> BatchNorm:
         raise ValueError(
             "ofd takes its margins from a BatchNorm with weights before each of the teacher's "
             f"activations; that of stage {stage} is {norm}."
+        )
+    channels = teacher.shapes[stage][0]
+    if norm.num_features != channels:  # the stage's map is put together from others
+        raise ValueError(
+            f"ofd takes its margins from a BatchNorm of all {channels} channels of the teacher's "
+            f"stage {stage}; the one before its activation has {norm.num_features}."
         )
     return norm
 

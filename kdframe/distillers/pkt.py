@@ -1,11 +1,11 @@
 """Probabilistic transfer: Passalis and Tefas 2018, arXiv:1803.10837, as in the authors' code."""
 
-import torch
 from torch import Tensor
 
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
 from kdframe.distillers.ranges import above_0, at_least
+from kdframe.distillers.relations import units
 from kdframe.registry import DISTILLERS
 
 
@@ -32,6 +32,6 @@ def pkt(student: Output, teacher: Output, batch: Batch, *, eps: float = 1e-7) ->
 
 def neighbours(h: Tensor, eps: float) -> Tensor:
     """P (B, B)."""
-    units = h / (torch.linalg.vector_norm(h, dim=1, keepdim=True) + eps)
-    K: Tensor = (1 + units @ units.T) / 2
+    v = units(h, eps=eps)
+    K: Tensor = (1 + v @ v.T) / 2
     return K / K.sum(dim=1, keepdim=True)

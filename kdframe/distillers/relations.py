@@ -1,7 +1,16 @@
-"""What terms on pairs of images share: the distances of every two rows."""
+"""What terms on pairs of images share: rows of length 1, and the distances of every two."""
 
 import torch
 from torch import Tensor
+
+
+def units(rows: Tensor, dim: int = 1, eps: float = 0.0) -> Tensor:
+    """Rows divided by their Euclidean norm + eps; one of zeros stays so, and has no slope.
+
+    ``F.normalize`` gives it a slope of 1e12, which a single dead image hands to every weight.
+    """
+    norms = torch.linalg.vector_norm(rows, dim=dim, keepdim=True)
+    return rows / torch.where(norms > 1e-12, norms + eps, torch.inf)
 
 
 def squared_distances(rows: Tensor) -> Tensor:

@@ -29,11 +29,11 @@ class ReviewKD(nn.Module):
     As the authors run CIFAR, f_teacher is before the activation and f_student as the stage hands
     it out, after it.  On ImageNet their code has both after it.
 
-    Published: WEIGHT 5 (r56->20 .6, r110->32 1, 32x4->ShuffleNetV2 8) and WARMUP 20, with
-    cross_entropy 1.  CIFAR-100: 75.63, 76.12, 74.84, 71.89.
-
     Raises:
         ValueError: a wrong width or stage, or a batch of one image in training.
+
+    Published: WEIGHT 5 (r56->20 .6, r110->32 1, 32x4->ShuffleNetV2 8) and WARMUP 20, with
+    cross_entropy 1.  CIFAR-100: 75.63, 76.12, 74.84, 71.89.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.distillers.classifiers import classifier_of_mean
 from kdframe.distillers.logits import logits_of
 from kdframe.distillers.maps import pooled
 from kdframe.distillers.ranges import above_0, from_0
@@ -13,7 +14,7 @@ from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("sdd", needs=("teacher_classifier",))
-class Sdd(nn.Module):
+class SDD(nn.Module):
     """Matches the class probabilities of the image's parts, too.
 
         pi = the classifier, on the last stage's map pooled to m x m cells, for m of ``scales``
@@ -27,12 +28,12 @@ class Sdd(nn.Module):
     1, 2, 4), and two wrong answers count as consistent though their classes differ.  The paper has
     ``dkd`` and ``nkd`` as other choices for D.
 
+    Raises:
+        ValueError: a wrong option, a scale above a map's side, or a network whose logits aren't one
+            linear layer over the mean of its last map.
+
     Published: .9 beside a cross entropy of .1 as for ``kd``, after a WARMUP of 30 epochs, with beta
     2 and scales 1, 2, or 1, 2, 4 for unlike networks.
-
-    Raises:
-        ValueError: a wrong option, a scale above a map's side, or a network whose logits aren't a
-            linear layer on its last map's mean.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Sdd(nn.Module):
         if not scales or not all(1 <= m <= side for m in scales):
             raise ValueError(f"scales takes ints from 1 to the last map's {side}, not {scales}.")
         self.scales, self.beta, self.T = scales, beta, temperature
-        # a tuple: they are the networks' own layers, not this term's
-        self.layers = linear(student, "student"), linear(teacher, "teacher")
+        # in a tuple: the networks' own, not this term's
+        self._classifiers = classifier_of_mean(student, "student"), classifier_of_mean(teacher)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
-        layers, y = self.layers, batch.target[:, None]
-        maps = student.features[-1], teacher.features[-1]
-        pi_student, pi_teacher = (self.cells(f, on) for f, on in zip(maps, layers, strict=True))
+        y, maps = batch.target[:, None], (student.features[-1], teacher.features[-1])
+        pi_student, pi_teacher = (
+            self.cells(f, layer) for f, layer in zip(maps, self._classifiers, strict=True)
+        )
         right = pi_teacher.argmax(dim=2) == y
         right_on_image = logits_of(student, teacher)[1].argmax(dim=1, keepdim=True) == y
         w = torch.where(right == right_on_image, 1.0, self.beta)
@@ -71,20 +73,3 @@ class Sdd(nn.Module):
         regions = torch.cat([pooled(f, m, m).flatten(2) for m in self.scales], dim=2)
         bias = None if layer.bias is None else layer.bias.to(f.dtype)
         return F.linear(regions.transpose(1, 2), layer.weight.to(f.dtype), bias)
-
-
-def linear(network: Backbone, whose: str) -> nn.Linear:
-    """The classifier of a network that pools its last map for it, and does nothing else.
-
-    Raises:
-        ValueError: the network is another.
-    """
-    layer, probe = network.classifier, network.probe()
-    mean = probe.features[-1].mean(dim=(2, 3))
-    if (
-        not isinstance(layer, nn.Linear)
-        or mean.shape != probe.embedding.shape
-        or not torch.allclose(mean, probe.embedding, rtol=1e-3, atol=1e-5)
-    ):
-        raise ValueError(f"the {whose}'s logits aren't a linear layer on its last map's mean.")
-    return layer

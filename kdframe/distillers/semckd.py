@@ -28,10 +28,10 @@ class SemCKD(nn.Module):
     most ``batch_size`` images (those of one process, of one part under ACCUMULATE).  A smaller
     batch's rows are filled with zeros; the authors' code leaves it out.
 
-    Published: 400 beside cross_entropy 1 and kd 1 (T = 4).
-
     Raises:
         ValueError: a stage that isn't there, a batch_size below 4, a batch that is larger.
+
+    Published: 400 beside cross_entropy 1 and kd 1 (T = 4).
     """
 
     def __init__(

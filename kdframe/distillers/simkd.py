@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.logits import linear_classifier
+from kdframe.distillers.classifiers import classifier_of_mean
 from kdframe.distillers.maps import pooled, same_size
 from kdframe.registry import DISTILLERS
 
@@ -29,26 +29,21 @@ class SimKD(nn.Module):
     classifier, and all three are counted.  So is the student's own classifier, which stays as it
     was drawn and gives nothing (the paper leaves it out: C_student K + K parameters fewer).
 
-    Published: 1, alone.
-
     Raises:
         ValueError: a factor that leaves no channel; a teacher whose embedding isn't its last map's
             mean, or whose classifier isn't linear.
+
+    Published: 1, alone.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone, *, factor: int = 2) -> None:
         super().__init__()
-        mine, theirs = student.probe().features[-1], teacher.probe()
-        self.size = same_size(mine, theirs.features[-1])[0].shape[2:]
-        C, C_teacher = mine.shape[1], theirs.features[-1].shape[1]
+        maps = student.probe().features[-1], teacher.probe().features[-1]
+        self.size = same_size(*maps)[0].shape[2:]
+        C, C_teacher = (f.shape[1] for f in maps)
         if not 1 <= factor <= C_teacher:
             raise ValueError(f"factor takes an int from 1 to {C_teacher}, not {factor}.")
-        mean = theirs.features[-1].mean((2, 3))
-        if mean.shape != theirs.embedding.shape or not mean.allclose(
-            theirs.embedding, rtol=1e-3, atol=1e-4
-        ):
-            raise ValueError("simkd takes a teacher whose embedding is the mean of its last map.")
-        self._classifier = (linear_classifier(teacher),)  # in a tuple: not among the parameters
+        self._classifier = (classifier_of_mean(teacher),)  # in a tuple: not among the parameters
         width = C_teacher // factor
         self.projector = nn.Sequential(
             *layer(C, width, 1), *layer(width, width, 3), *layer(width, C_teacher, 1)

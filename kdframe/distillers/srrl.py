@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
-from kdframe.distillers.logits import linear_classifier
+from kdframe.distillers.classifiers import linear_classifier
 from kdframe.distillers.ranges import from_0
 from kdframe.registry import DISTILLERS
 
@@ -22,11 +22,11 @@ class SRRL(nn.Module):
     are over images and elements: the paper's squared norms over their length.  0 where h_student
     is h_teacher.  SimKD's suite pools before P instead of after it.
 
-    Published: 1 beside cross_entropy 1 in the authors' code for ImageNet, 1 beside cross_entropy
-    1 and kd 1 (T = 4) in SimKD's suite for CIFAR-100.
-
     Raises:
         ValueError: a negative weight, or a teacher whose classifier isn't linear.
+
+    Published: 1 beside cross_entropy 1 in the authors' code for ImageNet, 1 beside cross_entropy
+    1 and kd 1 (T = 4) in SimKD's suite for CIFAR-100.
     """
 
     def __init__(
@@ -35,11 +35,12 @@ class SRRL(nn.Module):
         super().__init__()
         from_0(alpha=alpha, beta=beta)
         self.alpha, self.beta = alpha, beta
-        (channels,), width = student.channels_of((-1,)), linear_classifier(teacher).in_features
+        classifier = linear_classifier(teacher)
+        self._classifier = (classifier,)  # in a tuple: not among the parameters
+        (channels,), width = student.channels_of((-1,)), classifier.in_features
         self.connector = nn.Sequential(
             nn.Conv2d(channels, width, kernel_size=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
-        self._classifier = (linear_classifier(teacher),)  # in a tuple: not among the parameters
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         h_student = self.connector(student.features[-1]).mean((2, 3))

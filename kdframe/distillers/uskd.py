@@ -11,7 +11,7 @@ from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("uskd", needs=("global_batch",))
-class Uskd(nn.Module):
+class USKD(nn.Module):
     """Makes soft labels of the student's own answer and of an earlier stage's; no teacher.
 
         S = softmax(z),  W = softmax of a linear layer on the pooled stage,  y the label

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
+from kdframe.distillers.classifiers import linear_classifier
 from kdframe.distillers.logits import logits_of
 from kdframe.distillers.ranges import above_0, from_0
 from kdframe.registry import DISTILLERS
 
 
 @DISTILLERS.register("wkd_l", needs=("teacher_classifier",))
-class WkdL(nn.Module):
+class WKDL(nn.Module):
     """Moves the student's probabilities to the teacher's, which is cheap between like classes.
 
         c_ij   = 1 - exp(-kappa (1 - cos(w_i, w_j))),  w the teacher's classifier's rows
@@ -27,10 +28,10 @@ class WkdL(nn.Module):
     classifier's is their code's other one.  The label is left out by giving it no mass, so all
     images share a K x K kernel and one iteration is two products with it.
 
-    Published: gamma is tuned for each pair, and falls to 0 by a cosine from epoch 150 of 240.
-
     Raises:
-        ValueError: a wrong option, or a teacher whose classifier isn't a linear layer.
+        ValueError: a wrong option, or a teacher whose classifier isn't linear.
+
+    Published: gamma is tuned for each pair, and falls to 0 by a cosine from epoch 150 of 240.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class WkdL(nn.Module):
         super().__init__()
         above_0(temperature=temperature, entropy=entropy, iterations=iterations)
         from_0(gamma=gamma, sharpness=sharpness)
-        if not isinstance(teacher.classifier, nn.Linear):
-            raise ValueError("wkd_l takes a teacher whose classifier is a linear layer.")
         self.gamma, self.T = gamma, temperature
         self.sharpness, self.entropy, self.iterations = sharpness, entropy, iterations
-        self.classifier = (teacher.classifier,)  # no part of this; its weights may come later
+        self._classifier = (
+            linear_classifier(teacher),
+        )  # no part of this; its weights may come later
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         z_student, z_teacher = logits_of(student, teacher)
@@ -65,7 +66,7 @@ class WkdL(nn.Module):
 
     def cost(self) -> Tensor:
         """C (K, K)."""
-        w = F.normalize(self.classifier[0].weight.detach(), dim=1)
+        w = F.normalize(self._classifier[0].weight.detach(), dim=1)
         cost = 1 - w @ w.T
         cost = 1 - (-self.sharpness * cost).exp() if self.sharpness else cost
         return cost.clamp(min=0) + 1e-8

@@ -40,5 +40,7 @@ def as_markdown(times: Mapping[str, Mapping[int, float]], device: torch.device) 
         for name, network in times.items()
         for size, median in network.items()
     ]
-    head = f"## Time of a forward pass on {device}, {torch.get_num_threads()} threads, float32\n\n"
+    threads = torch.get_num_threads()
+    on = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+    head = f"## Time of a forward pass on {on}, float32\n\n"
     return head + table(["", "images", "median ms", "images/s"], rows)

@@ -25,16 +25,15 @@ SHORT = {"TEMPERATURE": "T"}
 def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
     """Lines: device, both networks with their cost, the splits, the loss as a formula."""
     tree = config.tree
-    threads = torch.get_num_threads()
-    on = f"{trainer.device}, {tree.SOLVER.PRECISION}"
-    if trainer.device.type == "cpu":
-        on += f", {threads} threads" if threads > 1 else ", 1 thread"
-    layout = ", channels_last" if tree.SOLVER.CHANNELS_LAST else ""
-    compiled = ", compiled" if tree.SOLVER.COMPILE else ""
-    yield f"kdframe  {__version__}: {config.path} on {on}{layout}{compiled}, seed {tree.SEED}"
+    yield (
+        f"kdframe  {__version__}: {config.path} on {trainer.device}, "
+        f"{', '.join(turned_on(tree, trainer.device))}, seed {tree.SEED}"
+    )
+    for note in notes(tree, trainer.device):
+        yield f"note     {note}"
     networks = [("student", tree.STUDENT.NAME, trainer.model.deployed)]
-    branches = [name for name in tree if name.startswith("TEACHER")]
-    for branch, network in zip(branches, trainer.model.teachers, strict=False):
+    named = sorted(name for name in tree if name.startswith("TEACHER") and tree[name].NAME)
+    for branch, network in zip(named, trainer.model.teachers, strict=True):
         networks.append((branch.lower(), tree[branch].NAME, network))
     for who, name, network in networks:
         cost = complexity(network)
@@ -52,6 +51,28 @@ def header(config: Config, data: Data, trainer: Trainer) -> Iterator[str]:
         f"batch {solver.BATCH_SIZE}, lr {solver.LR:g} {solver.SCHEDULE}"
     )
     yield f"loss     {formula(tree.LOSS)}"
+
+
+def turned_on(tree: Any, device: torch.device) -> Iterator[str]:
+    """What makes this run's arithmetic fast, or exact, or both."""
+    yield tree.SOLVER.PRECISION
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        yield f"{threads} threads" if threads > 1 else "1 thread"
+    if tree.SOLVER.CHANNELS_LAST:
+        yield "channels_last"
+    if tree.SOLVER.COMPILE:
+        yield "compiled with CUDA graphs" if device.type == "cuda" else "compiled"
+    if tree.DETERMINISTIC:
+        yield "deterministic"
+
+
+def notes(tree: Any, device: torch.device) -> Iterator[str]:
+    """What is better known about a device before hours on it."""
+    if device.type == "mps":
+        yield "DEVICE mps is untested: no run on one has been compared with one on a CPU."
+    if device.type == "cpu" and tree.SOLVER.COMPILE:
+        yield "COMPILE takes about a minute on a CPU, and gains 0 to 10 % of a step."
 
 
 def formula(loss: Any) -> str:
@@ -86,7 +107,7 @@ def table(results: dict[str, Any], where: str) -> list[str]:
         grid.add_column(name, justify="right")
     student = "distilled student" if "teacher" in results else "student"
     rows = {
-        "teacher": "teacher",
+        **{key: key for key in sorted(results) if key.partition("/")[0] == "teacher"},
         "baseline": "student alone",
         "test": student,
         "test_best": f"{student}, best on validation",

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from kdframe.datasets.image_folder import ImageFolder
-from kdframe.datasets.images import BrokenImage, fit
+from kdframe.datasets.images import BrokenImage, fit, room
 
 
 def put(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> Path:
@@ -58,6 +58,14 @@ def test_tensors_are_what_single_images_are(root) -> None:
     assert targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.tensors()[0] is images  # decoded once
     assert ImageFolder("train", root=str(root), stream=True).tensors() is None
+
+
+def test_there_is_room_for_a_quarter_of_free_memory_and_for_4_gib(tmp_path, monkeypatch) -> None:
+    for free, most in ((8 * 2**20, 2 * 2**30), (64 * 2**20, 4 * 2**30)):  # KiB, and bytes
+        meminfo = tmp_path / "meminfo"
+        meminfo.write_text(f"MemTotal: 999999999 kB\nMemFree: 1 kB\nMemAvailable: {free} kB\n")
+        monkeypatch.setattr("kdframe.datasets.images.MEMINFO", meminfo)
+        assert room() == most
 
 
 def test_what_does_not_fit_in_memory_is_streamed(root, monkeypatch) -> None:

@@ -8,7 +8,7 @@ from kdframe.backbones import Output
 from kdframe.datasets import Batch
 from kdframe.registry import DISTILLERS
 
-Byot = DISTILLERS["byot"]
+BYOT = DISTILLERS["byot"]
 
 
 def batch(target: list[int]) -> Batch:
@@ -33,7 +33,7 @@ class Given(nn.Module):
 
 def term(backbone, own: Tensor, z_i: Tensor, F: Tensor, z: Tensor, target, **options) -> float:
     """The loss where one stage's bottleneck gives ``own`` and its classifier ``z_i``."""
-    loss = Byot(backbone(), None, stages=(1,), **options)
+    loss = BYOT(backbone(), None, stages=(1,), **options)
     loss.bottlenecks[0], loss.classifiers[0] = Given(own), Given(z_i)
     return loss(Output(z, F, [torch.empty(0)] * 3), None, batch(target)).item()
 
@@ -58,7 +58,7 @@ def test_byot_by_hand(backbone) -> None:
 
 def test_byot_is_the_naive_sum_over_stages(backbone) -> None:
     student = backbone((2, 3, 4, 6), (1, 2, 2, 1))
-    loss = Byot(student, None).double().eval()
+    loss = BYOT(student, None).double().eval()
     assert loss.stages == (1, 2)
     maps = [torch.randn(3, *shape, dtype=torch.float64) for shape in student.shapes]
     z, F = torch.randn(3, 5, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
@@ -80,7 +80,7 @@ def test_a_bottleneck_brings_its_stage_to_the_last_ones_height_and_the_embedding
     backbone,
 ) -> None:
     student = backbone((2, 3, 4, 8), (1, 1, 2, 2))  # 8, 8, 4 and 2 high
-    loss = Byot(student, None, stages=(1, 2)).eval()
+    loss = BYOT(student, None, stages=(1, 2)).eval()
     for i, k, bottleneck in zip((1, 2), (4, 2), loss.bottlenecks, strict=True):
         f = torch.randn(3, *student.shapes[i])
         assert bottleneck[3].stride == (k, k)
@@ -95,7 +95,7 @@ def test_the_last_classifier_teaches_and_isnt_taught(backbone) -> None:
     )
     for t in (output.logits, output.embedding, *output.features):
         t.requires_grad_()
-    Byot(student, None)(output, None, batch([0, 1, 2, 3])).backward()
+    BYOT(student, None)(output, None, batch([0, 1, 2, 3])).backward()
     assert output.logits.grad is None
     assert output.embedding.grad is None
     assert [f.grad is None for f in output.features] == [True, False, True]
@@ -110,7 +110,7 @@ def test_a_teacher_changes_nothing(backbone) -> None:
     losses = []
     for teacher in (None, output):
         torch.manual_seed(0)
-        losses.append(Byot(student, None)(output, teacher, batch([0, 1, 2, 3])).item())
+        losses.append(BYOT(student, None)(output, teacher, batch([0, 1, 2, 3])).item())
     assert losses[0] == losses[1]
 
 
@@ -126,9 +126,9 @@ WRONG = [
 @pytest.mark.parametrize(("wrong", "message"), WRONG)
 def test_a_wrong_option_is_refused_by_name_and_value(backbone, wrong, message) -> None:
     with pytest.raises(ValueError, match=message):
-        Byot(backbone(), None, **wrong)
+        BYOT(backbone(), None, **wrong)
 
 
 def test_a_network_of_one_stage_is_refused(backbone) -> None:
     with pytest.raises(ValueError, match="two stages at least"):
-        Byot(backbone((2, 3), (1, 2)), None)
+        BYOT(backbone((2, 3), (1, 2)), None)

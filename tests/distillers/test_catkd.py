@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdframe.backbones import Backbone, Output
+from kdframe.backbones import Output
 from kdframe.registry import BACKBONES, DISTILLERS
 
 CATKD = DISTILLERS["catkd"]
@@ -122,34 +122,6 @@ def test_equal_networks_score_0_and_building_leaves_them_as_they_were(backbone) 
 def test_a_residual_network_is_taken() -> None:
     network = BACKBONES["cifar_resnet"](3, depth=8)
     assert CATKD(network, network).size == 2
-
-
-class Maximum(nn.Module):
-    """Its embedding is the last map's largest values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
-
-
-def answer(network: Maximum, image: Tensor) -> Output:
-    f = network.stage(image)
-    return Output(network.head(f.amax((2, 3))), f.amax((2, 3)), [f])
-
-
-def test_a_network_whose_logits_do_not_come_from_the_mean_of_the_last_map_is_refused(
-    backbone,
-) -> None:
-    wrong = Backbone(Maximum(), answer, (3, 8, 8), classifier="head")
-    for whose, networks in (("student", (wrong, backbone())), ("teacher", (backbone(), wrong))):
-        with pytest.raises(ValueError, match=f"mean of their last map, and the {whose}'s aren't"):
-            CATKD(*networks)
-
-
-def test_a_network_with_more_between_map_and_logits_is_refused() -> None:
-    network = BACKBONES["vit_tiny_patch16_224"](3, image_size=32)
-    with pytest.raises(ValueError, match="the student's aren't"):
-        CATKD(network, network)
 
 
 def test_other_numbers_of_classes_are_refused(backbone) -> None:

@@ -135,6 +135,20 @@ def test_logits_1e3_apart_give_a_finite_loss_and_gradient(name, backbone, classe
     assert student.logits.grad is None or student.logits.grad.isfinite().all()
 
 
+def test_a_dead_image_and_a_dead_channel_give_no_huge_gradient(term) -> None:
+    """A map of zeros has no direction: 1e12 of slope, as of F.normalize, would end a training."""
+    dead = output("student")
+    for f in (dead.embedding, *dead.features):
+        f[0] = 0
+        f[:, 0] = 0
+    student = each(Tensor.requires_grad_, dead)
+    loss = copy.deepcopy(term.loss)
+    term(student, output("teacher"), batch(), loss=loss).backward()
+    learned = loss.parameters() if isinstance(loss, nn.Module) else ()
+    for t in (student.logits, student.embedding, *student.features, *learned):
+        assert t.grad is None or t.grad.abs().max() < 1e4
+
+
 def test_the_order_of_the_batch_means_nothing(term) -> None:
     if term.name in OF_AN_ORDER:
         pytest.skip(OF_AN_ORDER[term.name])

@@ -16,8 +16,8 @@ def output(*features: Tensor) -> Output:
 
 
 def bare(term: nn.Module) -> nn.Module:
-    """The term with the adapters left out, for maps of equal channels."""
-    term.adapters = nn.ModuleList(nn.Identity() for _ in term.adapters)
+    """The term with the connectors left out, for maps of equal channels."""
+    term.connectors = nn.ModuleList(nn.Identity() for _ in term.connectors)
     return term
 
 
@@ -38,7 +38,7 @@ def test_ickd_is_the_naive_sum_over_stages_with_a_learned_convolution(backbone) 
     teacher = [torch.randn(3, c, 3, 1, dtype=torch.float64) for c in (4, 5)]
     total = 0.0
     for i, C in ((0, 4), (1, 5)):
-        W = term.adapters[i][0].weight[:, :, 0, 0]
+        W = term.connectors[i][0].weight[:, :, 0, 0]
         mapped = torch.einsum("oc,bcn->bon", W, student[i].flatten(2))
         mean = mapped.mean((0, 2))[:, None]
         var = ((mapped - mean) ** 2).mean((0, 2))[:, None]

@@ -6,7 +6,7 @@ from torch import nn
 
 from kdframe.backbones import Backbone, Output
 from kdframe.distillers.ofd import OFD, margin
-from kdframe.registry import BACKBONES
+from kdframe.registry import BACKBONES, DISTILLERS
 
 
 def output(*features: torch.Tensor) -> Output:
@@ -150,6 +150,12 @@ def test_a_stage_without_a_batchnorm_with_weights_is_refused(backbone, kind, nam
     teacher = Backbone(Plain(kind), answer, (3, 8, 8))
     with pytest.raises(ValueError, match=f"a BatchNorm with weights .* stage 0 is {named}"):
         OFD(backbone((4,)), teacher, stages=(0,))
+
+
+def test_a_norm_of_a_part_of_the_stages_channels_is_refused() -> None:
+    networks = (BACKBONES[name](10) for name in ("resnet8", "shufflenetv2"))
+    with pytest.raises(ValueError, match=r"all 116 channels of the teacher's stage 1; .* has 58"):
+        DISTILLERS["ofd"](*networks)
 
 
 def test_a_wrong_stage_is_refused_while_the_term_is_built(backbone) -> None:

@@ -100,10 +100,3 @@ def test_a_wrong_option_is_refused_by_name_and_value(backbone, wrong) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} takes a number from 0, not {value}"):
         SRRL(backbone(), backbone(), **wrong)
-
-
-def test_a_teacher_without_a_linear_classifier_is_refused(backbone) -> None:
-    teacher = backbone((2, 3, 4))
-    teacher.network.head = nn.Conv2d(4, 5, 1)
-    with pytest.raises(ValueError, match="whose classifier is a Linear, not Conv2d"):
-        SRRL(backbone(), teacher)

@@ -8,7 +8,7 @@ from kdframe.backbones import Output
 from kdframe.datasets import Batch
 from kdframe.registry import DISTILLERS
 
-Uskd = DISTILLERS["uskd"]
+USKD = DISTILLERS["uskd"]
 
 
 def call(loss, z: Tensor, f: Tensor, target: list[int]) -> Tensor:
@@ -28,7 +28,7 @@ def test_uskd_by_hand(backbone) -> None:
     S = (.5, .3, .2) and W even: the label is ranked first, the others 1/2 and 1/3, so 3 and 2 of 5,
     and their shares of S are so, too.
     """
-    loss = Uskd(backbone(num_classes=3), None, alpha=2.0, beta=3.0, mu=4.0)
+    loss = USKD(backbone(num_classes=3), None, alpha=2.0, beta=3.0, mu=4.0)
     torch.nn.init.zeros_(loss.classifier.weight)
     torch.nn.init.zeros_(loss.classifier.bias)
     z = torch.tensor([[0.5, 0.3, 0.2]]).log()
@@ -40,7 +40,7 @@ def test_uskd_by_hand(backbone) -> None:
 @pytest.mark.parametrize("variant", ["code", "paper"])
 def test_uskd_is_the_naive_sum(backbone, variant) -> None:
     options = {"alpha": 0.7, "beta": 0.3, "mu": 0.2}
-    loss = Uskd(backbone(), None, variant=variant, **options).double()
+    loss = USKD(backbone(), None, variant=variant, **options).double()
     z, f = torch.randn(8, 5, dtype=torch.float64), torch.randn(8, 3, 4, 4, dtype=torch.float64)
     labels = [0, 4, 2, 2, 1, 3, 3, 0]
     weak = f.mean((2, 3)) @ loss.classifier.weight.T + loss.classifier.bias
@@ -62,13 +62,13 @@ def test_the_variants_rank_differently(backbone) -> None:
     losses = []
     for variant in ("code", "paper"):
         torch.manual_seed(0)
-        loss = Uskd(backbone(), None, variant=variant)
+        loss = USKD(backbone(), None, variant=variant)
         losses.append(call(loss, torch.randn(9, 5), torch.randn(9, 3, 4, 4), [0] * 9).item())
     assert losses[0] != losses[1]
 
 
 def test_a_surer_image_weighs_more_than_another_and_all_together_1(backbone) -> None:
-    loss = Uskd(backbone(), None, beta=0.0, mu=0.0)
+    loss = USKD(backbone(), None, beta=0.0, mu=0.0)
     z = torch.tensor([[4.0, 0, 0, 0, 0], [0.0, 0, 0, 0, 0]], requires_grad=True)
     call(loss, z, torch.randn(2, 3, 4, 4), [0, 0]).backward()
     S = z.detach().softmax(dim=1)[:, 0]
@@ -78,8 +78,8 @@ def test_a_surer_image_weighs_more_than_another_and_all_together_1(backbone) -> 
 
 
 def test_a_stage_is_chosen_by_its_number(backbone) -> None:
-    assert Uskd(backbone((2, 3, 4)), None).classifier.in_features == 3
-    assert Uskd(backbone((2, 3, 4)), None, stage=0).classifier.in_features == 2
+    assert USKD(backbone((2, 3, 4)), None).classifier.in_features == 3
+    assert USKD(backbone((2, 3, 4)), None, stage=0).classifier.in_features == 2
 
 
 WRONG = [
@@ -94,4 +94,4 @@ WRONG = [
 @pytest.mark.parametrize(("wrong", "message"), WRONG)
 def test_a_wrong_option_is_refused_by_name_and_value(backbone, wrong, message) -> None:
     with pytest.raises(ValueError, match=message):
-        Uskd(backbone(), None, **wrong)
+        USKD(backbone(), None, **wrong)

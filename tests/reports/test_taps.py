@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdframe import build, exit_codes
+from kdframe import build, build_loss, exit_codes
 from kdframe.backbones import Backbone, Output
 from kdframe.config import load
 from kdframe.registry import BACKBONES
@@ -180,7 +180,7 @@ def test_the_tools_yaml_pasted_into_the_config_builds_a_term(tmp_path, list_taps
     networks = [
         build.build_backbone(pasted, branch, 36, (3, 32, 32)) for branch in ("STUDENT", "TEACHER")
     ]
-    (term,) = build.build_terms(pasted, *networks)
+    (term,) = build_loss.build_terms(pasted, networks[0], networks[1:], list)
     assert [tuple(r.weight.shape[:2]) for r in term.loss.adapters] == [(64, 4), (64, 8), (64, 16)]
 
 

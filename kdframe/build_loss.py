@@ -1,0 +1,149 @@
+"""LOSS -> terms, each tried before it is trained."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdframe import parallel
+from kdframe.answers import each, of_teacher
+from kdframe.backbones import Backbone, Output
+from kdframe.config import Config, ConfigError
+from kdframe.datasets import Batch
+from kdframe.distillation import Term
+from kdframe.plan import seed_of
+from kdframe.registry import DISTILLERS, Registry, UnknownPart
+from kdframe.teacher_cache import without_maps
+
+NOT_KEPT = {"preactivations", "teacher_preactivations", "teachers", "views"}  # by TEACHER.CACHE
+
+
+def build_terms(
+    config: Config, student: Backbone, teachers: Sequence[Backbone], labels: Callable[[], Tensor]
+) -> list[Term]:
+    """The terms of LOSS, each tried on probed outputs; ``labels`` is ``data.train.labels``."""
+    terms, teacher = [], next(iter(teachers), None)
+    for key, node in config.tree.LOSS.items():
+        if node is None:
+            continue
+        name = key.split("/")[0]
+        part, options = DISTILLERS[name], options_of(DISTILLERS, name, node)
+        needs = frozenset(DISTILLERS.needs(name))
+        torch.manual_seed(seed_of(config.tree.SEED, "LOSS", key))
+        with blame(config, f"LOSS.{key}"):
+            module = inspect.isclass(part)
+            if module and config.tree.TEACHER.TRAIN:
+                raise ValueError("it learns or keeps something for one student; TRAIN makes two.")
+            loss: Any = functools.partial(part, **options)
+            try:
+                if module:
+                    loss = part(student, teacher, **options)
+                if "labels" in needs:
+                    loss.set_labels(labels())
+                cached = config.tree.TEACHER.CACHE != "off"
+                if cached and (lost := NOT_KEPT & needs):
+                    raise ValueError(
+                        f"it needs {' and '.join(sorted(lost))}, and TEACHER.CACHE keeps one "
+                        "teacher's logits and embedding alone."
+                    )
+                try_out(loss, needs, student, teachers, images_of(config, needs, options), cached)
+            except ValueError:
+                check_stages(config, key, options, student, teacher)  # says whose
+                raise
+        needs_teacher = not DISTILLERS.does_without(name, "teacher")
+        terms.append(
+            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher, needs)
+        )
+    deploying = [term.name for term in terms if hasattr(term.loss, "deployed")]
+    if len(deploying) > 1:
+        raise config.error("LOSS", f"only one of {' and '.join(deploying)} can make the student.")
+    moments = {0.0, *(t.start for t in terms), *(t.stop for t in terms)}
+    for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
+        if not any(term.is_on(epoch) for term in terms):
+            raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
+    return terms
+
+
+def try_out(
+    loss: Callable[..., Tensor],
+    needs: frozenset[str],
+    student: Backbone,
+    teachers: Sequence[Backbone],
+    images: int,
+    cached: bool = False,
+) -> None:
+    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
+    rows = 2 * images if "views" in needs else images
+
+    def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
+        if "preactivations" in needs:
+            _ = backbone.taps  # a network may have none to hand out
+        return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
+
+    numbers = torch.arange(rows) % images
+    batch = Batch(
+        torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
+    )
+    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
+    if cached:
+        outputs = tuple(without_maps(output) for output in outputs)
+    handed = outputs if "teachers" in needs else next(iter(outputs), None)
+    with torch.no_grad():
+        value = copy.deepcopy(loss)(probed(student, needs), handed, batch)
+    if not isinstance(value, Tensor) or value.shape != ():
+        found = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"a term returns a scalar tensor, not {found}.")
+
+
+def images_of(config: Config, needs: frozenset[str], options: dict[str, Any]) -> int:
+    """As many images as a term sees in a step, but at most 4 where their number isn't an option."""
+    processes = 1 if "global_batch" in needs else parallel.world()
+    solver = config.tree.SOLVER
+    images: int = solver.BATCH_SIZE // (processes * solver.ACCUMULATE)
+    return images if "batch_size" in options else min(images, 4)
+
+
+def check_stages(
+    config: Config, key: str, options: dict[str, Any], student: Backbone, teacher: Backbone | None
+) -> None:
+    """Raises for options named stage, stages and pairs that aren't stages of the networks.
+
+    A pair among stages is the student's stage and the teacher's; one among ``pairs`` is two stages
+    of either network.
+    """
+    for option in {"stage", "stages", "pairs"} & options.keys():
+        entries = (options[option],) if option == "stage" else options[option]
+        pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in entries]
+        for i, (whose, network) in enumerate((("STUDENT", student), ("TEACHER", teacher))):
+            numbers = chain(*pairs) if option == "pairs" else (pair[i] for pair in pairs)
+            with blame(config, f"LOSS.{key}.{option.upper()}"):
+                try:
+                    if network is not None:
+                        network.stages_of(tuple(dict.fromkeys(numbers)))
+                except ValueError as error:
+                    raise ValueError(f"{whose}: {error}") from error
+
+
+@contextmanager
+def blame(config: Config, key: str) -> Iterator[None]:
+    """What a part finds wrong becomes a sentence that names file and key; a fault notes them."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, UnknownPart, FileNotFoundError) as error:
+        raise config.error(key, str(error)) from error
+    except Exception as error:
+        error.add_note(f"{config.source(key)}: {key}")
+        raise
+
+
+def options_of(registry: Registry, name: str, branch: Any) -> dict[str, Any]:
+    """A part's options as its branch of the config says them."""
+    return {option: branch[option.upper()] for option in registry.options(name)}
