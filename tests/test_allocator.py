@@ -12,9 +12,10 @@ import torch
 from kdframe.allocator import keep_freed
 kept = keep_freed() if sys.argv[1] == "kept" else None
 def work():
-    for _ in range(3):
+    for _ in range(2):
         torch.ones(2**24)  # 64 MiB: by itself, glibc asks the system for it every time
-work()
+for _ in range(4):  # until the heap is as large as it will be
+    work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 work()
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
