@@ -1,14 +1,14 @@
 """What is measured on a split: accuracy, NLL, calibration and agreement with the teacher."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdframe import parallel
-from kdframe.backbones import Backbone, fold_if_same
+from kdframe.backbones import Backbone, Output, fold_if_same
 from kdframe.datasets import Batch
 
 BINS = 15
@@ -77,10 +77,7 @@ def evaluate(
         for number, batch in enumerate(batches):
             if number == FOLD_AT:
                 asked = {name: quickest(n, batch.image, precision) for name, n in networks.items()}
-            logits = {
-                name: network.forward(batch.image).logits  # what is compiled is not asked
-                for name, network in asked.items()
-            }
+            logits = {name: plain(n)(batch.image).logits for name, n in asked.items()}
             named = logits.get("teacher")
             for name, tally in tallies.items():
                 said = logits[name].argmax(dim=1)
@@ -93,6 +90,11 @@ def evaluate(
         for result in results.values():
             del result["agreement"]
     return results
+
+
+def plain(network: Backbone) -> Callable[[Tensor], Output]:
+    """The network as it is written: compiled, it is for training's equal batches."""
+    return network if network._compiled_call_impl is None else network.forward
 
 
 def quickest(network: Backbone, image: Tensor, precision: torch.dtype) -> Backbone:
