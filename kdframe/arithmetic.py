@@ -82,7 +82,9 @@ def loss_in(
     draws begin at ``seed``.
     """
     one = copy.deepcopy(model)
-    one.precision = precision
+    if precision != one.precision:
+        one.precision = precision
+        one.unfold()
     one.train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):  # an accelerator's: seeded every step
         torch.manual_seed(seed)

@@ -76,7 +76,7 @@ class Distillation(nn.Module):
         self._teachers = tuple(t for t in (teacher, *others) if t is not None)
         for frozen in self._teachers[1 if mutual else 0 :]:
             frozen.eval().requires_grad_(False)
-        self._asked = list(self._teachers)  # or their folded copies
+        self.unfold()
         self.terms = tuple(terms)
         self.learned = nn.ModuleDict(
             {t.name: t.loss for t in terms if isinstance(t.loss, nn.Module)}
@@ -118,6 +118,10 @@ class Distillation(nn.Module):
             done = "stays unfolded" if differs else "folded"
             distance = f", largest difference {found:.0e} on the first batch in fp32" * (count > 0)
             yield f"{name}  {done}: {count} convolutions{distance}"
+
+    def unfold(self) -> None:
+        """Asks the teachers themselves: a folded copy is made for one precision."""
+        self._asked = list(self._teachers)  # or their folded copies
 
     @property
     def deployed(self) -> Backbone:
