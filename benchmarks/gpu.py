@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import peak, rows
 from benchmarks.clock import Work, in_turns, median, memory
-from benchmarks.loops import CACHE, Bound, last_steps, prepared, settle
+from benchmarks.loops import CACHE, Bound, close, last_steps, prepared, settle
 from benchmarks.noise import noise
 from benchmarks.plain import Pictures
 from benchmarks.rows import Row, at_least, at_most, row
@@ -103,6 +103,7 @@ def measured(
     ready = settle(prepared(pair, batch, device, folder / "live", HALF))
     work = STEPS * peak.flops(ready.teacher, ready.student, batch)
     trainer = compiled(ready.trainer(), mode)
+    trainers = [trainer]
     bound = Bound(trainer)
     if MODES[mode]:
         for network in (bound.student, bound.teacher):
@@ -114,6 +115,7 @@ def measured(
     if CACHE:
         words = (*HALF, "TEACHER.CACHE", "fp32")
         cached = settle(prepared(pair, batch, device, folder / "cached", words)).trainer()
+        trainers.append(cached)
         works[f"{at}: student-only bound"] = bound.cached(STEPS)
         works[f"{at}: kdframe, cached"] = last_steps(compiled(cached, mode), STEPS)
     times = in_turns(works, ROUNDS, device)
@@ -131,6 +133,7 @@ def measured(
         under = f"{at}: student-only bound"
         found.append(row(times, under, scale=scale))
         found.append(row(times, f"{at}: kdframe, cached", under, at_most(1.05), scale=scale))
+    close(*trainers)
     return found
 
 

@@ -17,6 +17,7 @@ from benchmarks.clock import Work
 from kdframe import build, run
 from kdframe.backbones import Backbone
 from kdframe.config import Config, load
+from kdframe.hooks.tensorboard import TensorBoard
 from kdframe.registry import BACKBONES
 from kdframe.schema import BRANCHES
 from kdframe.trainer import Trainer
@@ -95,6 +96,13 @@ def fill_cache(ready: Prepared, trainer: Trainer) -> None:
     with cache.epoch(0, items, True):
         for batch in trainer.train_loader.train(0, trainer.batch_size):
             model.recall(model.teachers[0], batch, frozenset())
+
+
+def close(*trainers: Trainer) -> None:
+    """Lets hooks end what they write, before the folder is gone."""
+    for hook in (hook for trainer in trainers for hook in trainer.hooks):
+        if isinstance(hook, TensorBoard):
+            hook.writer.close()
 
 
 def is_small(name: str) -> bool:

@@ -68,6 +68,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         asked = sections.Asked(args.pair, batch, rounds, device, Path(folder), args.quick)
         found = [r for name in args.only or sections.ALL for r in sections.ALL[name](asked)]
+        asked.close()
     about = {"pair": args.pair, "batch": batch, "rounds": rounds, **rows.machine(device)}
     print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n")
     print(rows.as_table(found))

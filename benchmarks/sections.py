@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import peak, start
 from benchmarks.clock import Work, in_turns, memory
-from benchmarks.loops import CACHE, Bound, Prepared, Taps, last_steps, prepared, settle
+from benchmarks.loops import CACHE, Bound, Prepared, Taps, close, last_steps, prepared, settle
 from benchmarks.phases import Phases
 from benchmarks.plain import Pictures, PlainLoop
 from benchmarks.rows import Row, Target, at_least, at_most, row
@@ -37,6 +37,7 @@ class Asked:
     ) -> None:
         self.pair, self.batch, self.rounds = pair, batch, rounds
         self.device, self.folder, self.quick = device, folder, quick
+        self.trainers: list[Trainer] = []
 
     def prepared(self, *words: str) -> Prepared:
         """Data and networks of a config with these overrides."""
@@ -50,7 +51,15 @@ class Asked:
     @cached_property
     def trainer(self) -> Trainer:
         """kdframe's, with its defaults."""
-        return self.ready.trainer()
+        return self.begun(self.ready)
+
+    def begun(self, ready: Prepared) -> Trainer:
+        """A trainer to be closed with the others."""
+        self.trainers.append(ready.trainer())
+        return self.trainers[-1]
+
+    def close(self) -> None:
+        close(*self.trainers)
 
     @cached_property
     def bound(self) -> Bound:
@@ -92,11 +101,11 @@ def loops(asked: Asked) -> list[Row]:
         "student-only bound": bound.cached(steps),
     }
     if asked.half:
-        works["kdframe, bf16"] = last_steps(asked.prepared(*HALF).trainer(), steps)
+        works["kdframe, bf16"] = last_steps(asked.begun(asked.prepared(*HALF)), steps)
     if CACHE:
-        works["kdframe, cached"] = last_steps(asked.prepared(*CACHED).trainer(), steps)
+        works["kdframe, cached"] = last_steps(asked.begun(asked.prepared(*CACHED)), steps)
         if asked.half:
-            both = asked.prepared(*CACHED, *HALF).trainer()
+            both = asked.begun(asked.prepared(*CACHED, *HALF))
             works["kdframe, cached, bf16"] = last_steps(both, steps)
     peaks = peak.works(asked.device, torch.float32)
     times = in_turns({**works, **{n: w for n, (w, _) in peaks.items()}}, asked.rounds, asked.device)

@@ -52,7 +52,7 @@ def main() -> None:
     import torch
 
     stamps.append(clock())
-    from benchmarks.loops import last_steps, prepared
+    from benchmarks.loops import close, last_steps, prepared
 
     stamps.append(clock())
     with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +64,7 @@ def main() -> None:
         if device == "cuda":
             torch.cuda.synchronize()
         stamps.append(clock())
+        close(trainer)
     took = [after - before for before, after in pairwise(stamps)]
     print(json.dumps(dict(zip(PARTS, took, strict=True))))
 
