@@ -155,9 +155,11 @@ class Loader:
             images, targets = self.resident
             for part in parts:
                 rows = self.rows[part]
-                columns = images.index_select(0, rows), targets[rows], self.items[part]
-                image, target, item = (c.to(self.device) for c in columns)
-                yield image, target, item
+                yield (  # a name for one of them would hold it during the step
+                    images.index_select(0, rows).to(self.device),
+                    targets[rows].to(self.device),
+                    self.items[part].to(self.device),
+                )
             return
         picks = [(self.items[part].tolist(), epoch) for part in parts]
         loader = DataLoader(

@@ -1,5 +1,6 @@
 """Batches are pure functions of (seed, epoch, item), wherever and by whomever they are made."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -332,3 +333,14 @@ def test_parts_of_a_batch_keep_views_with_their_images() -> None:
     assert [len(part.target) for part in parts] == [2] * 4
     assert all(torch.equal(part.view, -part.image) and part.epoch == 0.5 for part in parts)
     assert all(part.view is None for part in whole._replace(view=None).parts(2))
+
+
+def test_only_the_normalised_images_live_during_a_step() -> None:
+    """No raw or cropped ones, uint8 (5, 3, 32, 32)."""
+    images = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8)
+    dataset = InMemory(images, torch.arange(20) % 2, "ab", (0.5,) * 3, (0.2,) * 3)
+    loader = Loader(dataset, torch.arange(20), device=torch.device("cpu"), augment="crop_flip")
+    for batch in loader.train(0, 5):
+        assert batch.image.shape == (5, 3, 32, 32)
+        held = [o for o in gc.get_objects() if type(o) is torch.Tensor]
+        assert not [t for t in held if t.dtype == torch.uint8 and len(t) == 5]
