@@ -244,7 +244,14 @@ def memories(asked: Asked) -> list[Row]:
     hand, own = took.values()
     return [
         Row("memory, hand-written", [hand], "MiB"),
-        Row("memory, kdframe", [own], "MiB", [own / hand], "hand-written", at_most(1.0)),
+        Row(
+            "memory, kdframe",
+            [own],
+            "MiB",
+            [own / hand],
+            "hand-written",
+            asked.target(at_most(1.0)),
+        ),
     ]
 
 
