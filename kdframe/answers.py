@@ -35,6 +35,16 @@ class Answer:
             self.made[needs] = stacked(outputs) if "views" in needs else outputs[0]
         return self.made[needs]
 
+    def without_maps(self, again: Callable[[], Answer]) -> Answer:
+        """The same without feature maps; the first look at one asks ``again`` for all of them."""
+
+        def of(view: int, output: Output) -> Output:
+            maps = OnDemand(len(output.features), lambda s: again().plain[view].features[s])
+            return output._replace(features=maps)
+
+        plain = [of(view, output) for view, output in enumerate(self.plain)]
+        return Answer(plain, plain)
+
     def detached(self) -> Answer:
         """The same without its graph."""
         plain, before = (

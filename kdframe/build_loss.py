@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdframe import parallel
-from kdframe.answers import each, of_teacher
+from kdframe.answers import OnDemand, each, of_teacher
 from kdframe.backbones import Backbone, Output
 from kdframe.config import Config, ConfigError
 from kdframe.datasets import Batch
@@ -52,14 +52,14 @@ def build_terms(
                         f"it needs {' and '.join(sorted(lost))}, and TEACHER.CACHE keeps one "
                         "teacher's logits and embedding alone."
                     )
-                try_out(loss, needs, student, teachers, images_of(config, needs, options), cached)
+                images = images_of(config, needs, options)
+                maps = try_out(loss, needs, student, teachers, images, cached)
             except ValueError:
                 check_stages(config, key, options, student, teacher)  # says whose
                 raise
         needs_teacher = not DISTILLERS.does_without(name, "teacher")
-        terms.append(
-            Term(key, loss, node.WEIGHT, node.WARMUP, node.START, node.STOP, needs_teacher, needs)
-        )
+        weight = (node.WEIGHT, node.WARMUP, node.START, node.STOP)
+        terms.append(Term(key, loss, *weight, needs_teacher, needs, maps))
     deploying = [term.name for term in terms if hasattr(term.loss, "deployed")]
     if len(deploying) > 1:
         raise config.error("LOSS", f"only one of {' and '.join(deploying)} can make the student.")
@@ -77,8 +77,12 @@ def try_out(
     teachers: Sequence[Backbone],
     images: int,
     cached: bool = False,
-) -> None:
-    """Calls a copy of a term on probed images: shapes and options that can't be, raise."""
+) -> bool:
+    """Calls a copy of a term on probed images: shapes and options that can't be, raise.
+
+    Returns whether it read a teacher's feature maps.
+    """
+    read: set[int] = set()
     rows = 2 * images if "views" in needs else images
 
     def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
@@ -86,11 +90,18 @@ def try_out(
             _ = backbone.taps  # a network may have none to hand out
         return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
 
+    def watched(output: Output) -> Output:
+        def look(stage: int) -> Tensor:
+            read.add(stage)
+            return output.features[stage]
+
+        return output._replace(features=OnDemand(len(output.features), look))
+
     numbers = torch.arange(rows) % images
     batch = Batch(
         torch.zeros(rows, *student.input_size), numbers % student.num_classes, numbers, 0.0
     )
-    outputs = tuple(probed(teacher, of_teacher(needs)) for teacher in teachers)
+    outputs = tuple(watched(probed(teacher, of_teacher(needs))) for teacher in teachers)
     if cached:
         outputs = tuple(without_maps(output) for output in outputs)
     handed = outputs if "teachers" in needs else next(iter(outputs), None)
@@ -99,6 +110,7 @@ def try_out(
     if not isinstance(value, Tensor) or value.shape != ():
         found = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise ValueError(f"a term returns a scalar tensor, not {found}.")
+    return bool(read)
 
 
 def images_of(config: Config, needs: frozenset[str], options: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Term:
     stop: float = 0.0
     needs_teacher: bool = True
     needs: frozenset[str] = frozenset()  # words of kdframe.registry.NEEDS
+    reads_maps: bool = True  # a teacher's feature maps; if not, they are gone before the student's
 
     def is_on(self, epoch: float) -> bool:
         return self.start <= epoch and (self.stop == 0 or epoch < self.stop)
@@ -150,7 +152,8 @@ class Distillation(nn.Module):
         teachers = []  # first: what a student keeps for its gradient would be in memory too
         if self.partner is not None or any(term.needs_teacher for term in on):
             asked = self._asked if "teachers" in needs else self._asked[:1]
-            teachers = [self.recall(teacher, batch, of_teacher(needs)) for teacher in asked]
+            maps = any(term.reads_maps for term in on)
+            teachers = [self.recall(teacher, batch, of_teacher(needs), maps) for teacher in asked]
         student = self.ask(self.student, batch, needs)
         known = teachers if self.partner is None else [t.detached() for t in teachers]
         values = self.values(on, student, known, batch)
@@ -161,10 +164,15 @@ class Distillation(nn.Module):
             values |= {f"teacher/{name}": value for name, value in turned.items()}
         return loss, {name: value.detach() for name, value in values.items()}
 
-    def recall(self, teacher: Backbone, batch: Batch, needs: frozenset[str]) -> Answer:
-        """The answer that is kept, or a new one."""
+    def recall(
+        self, teacher: Backbone, batch: Batch, needs: frozenset[str], maps: bool = True
+    ) -> Answer:
+        """The answer that is kept, or a new one; without ``maps`` they are made on demand."""
         if self.cache is None:
-            return self.ask(teacher, batch, needs)
+            answer = self.ask(teacher, batch, needs)
+            if maps or teacher is self.partner:
+                return answer
+            return answer.without_maps(functools.cache(lambda: self.ask(teacher, batch, needs)))
         output = self.cache.recall(batch)
         if output is None:
             output = self.cache.keep(batch, self.ask(teacher, batch, needs).plain[0])

@@ -192,3 +192,19 @@ def test_without_a_teacher_only_the_students_stages_are_looked_at(tmp_path, netw
     build_loss.check_stages(config, "x", {"stages": ((1, 99),)}, networks[0], None)
     with pytest.raises(ConfigError, match=r"STUDENT: no stage \[99\]"):
         build_loss.check_stages(config, "x", {"stages": ((99, 1),)}, networks[0], None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "read"),
+    [
+        ("kd: {}", [False]),
+        ("embedding_cosine: {}", [False]),
+        ("at: {STAGES: [1]}", [True]),
+        ("kd: {}, feature: {STAGES: [1]}, dist: {}", [False, True, False]),
+        ("fitnet: {STAGE: 1}", [True]),
+    ],
+)
+def test_a_term_is_seen_to_read_the_teachers_maps(tmp_path, networks, loss, read) -> None:
+    config = written(tmp_path, f"LOSS: {{{loss}}}\n")
+    terms = build_loss.build_terms(config, networks[0], networks[1:], labels)
+    assert [term.reads_maps for term in terms] == read

@@ -273,3 +273,34 @@ def test_the_teacher_answers_before_the_student_keeps_what_it_needs() -> None:
     teacher.register_forward_pre_hook(lambda *_: order.append("teacher"))
     Distillation(student, teacher, [Term("two", two)])(batch())
     assert order == ["teacher", "student"]
+
+
+def maps_of(student, teacher, batch):
+    return (student.features[0] - teacher.features[0]).square().mean()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_maps_that_no_term_was_seen_to_read_are_made_again_for_one_that_does(precision) -> None:
+    torch.manual_seed(0)
+    student, teacher, given = backbone(), backbone(), batch()
+    calls = []
+    teacher.register_forward_hook(lambda *_: calls.append(1))
+    wrong = Term("maps", maps_of, reads_maps=False)
+    loss, _ = Distillation(student, teacher, [wrong], precision)(given)
+    assert len(calls) == 2
+    right, _ = Distillation(student, teacher, [Term("maps", maps_of)], precision)(given)
+    assert len(calls) == 3
+    assert loss == right
+
+
+def test_maps_that_no_term_reads_are_gone_before_the_student_answers() -> None:
+    student, teacher = backbone(), backbone()
+    kept: list[weakref.ref] = []
+    alive: list[bool] = []
+    teacher.register_forward_hook(
+        lambda _, __, output: kept.append(weakref.ref(output.features[0]))
+    )
+    student.register_forward_pre_hook(lambda *_: alive.append(kept[-1]() is not None))
+    Distillation(student, teacher, [Term("two", two, reads_maps=False)])(batch())
+    Distillation(student, teacher, [Term("two", two)])(batch())
+    assert alive == [False, True]
