@@ -45,6 +45,8 @@ def seconds(work: Work, repeats: int, device: torch.device) -> float:
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1000 / repeats
+    if hasattr(work, "seconds"):  # in another process, whose clock it is
+        return float(work.seconds(repeats))
     started = time.process_time()
     for _ in range(repeats):
         work()

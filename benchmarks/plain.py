@@ -4,7 +4,7 @@ Pillow images in a Dataset, torchvision's transforms on each, a DataLoader, NCHW
 in eval mode under no_grad, torch.optim.SGD as it comes, and ``.item()`` in every step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from benchmarks.noise import MEAN, STD
+from benchmarks.noise import CLASSES, MEAN, STD, noise
+from kdframe.backbones import Backbone
 from kdframe.datasets import Dataset
+from kdframe.registry import BACKBONES
 
 TEMPERATURE = 4.0
 
@@ -88,3 +90,23 @@ class PlainLoop:
             self.optimizer.step()
             running += loss.item()
         return running / steps
+
+
+def by_hand(pair: str, batch: int, steps: int) -> Callable[[], float]:
+    """That many steps of the loop on a CPU, with freshly drawn networks."""
+    teacher, student = (drawn(name) for name in pair.split("-"))
+    dataset = noise("train", train=10 * batch)
+    loop = PlainLoop(student.network, teacher.network, dataset, batch, torch.device("cpu"))
+    loop.teacher.train()
+    with torch.no_grad():
+        for images, _ in loop.batches(4):
+            loop.teacher(images)
+    loop.teacher.eval()
+    return lambda: loop.train(steps)
+
+
+def drawn(name: str) -> Backbone:
+    """A network for small images."""
+    small = {"small_input": True} if "small_input" in BACKBONES.options(name) else {}
+    backbone: Backbone = BACKBONES[name](CLASSES, **small)
+    return backbone

@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import peak, start
+from benchmarks.apart import Apart
 from benchmarks.clock import Work, in_turns, memory
 from benchmarks.loops import CACHE, Bound, Prepared, Taps, close, last_steps, prepared, settle
 from benchmarks.phases import Phases
-from benchmarks.plain import Pictures, PlainLoop
+from benchmarks.plain import Pictures, PlainLoop, by_hand
 from benchmarks.rows import Row, Target, at_least, at_most, row
 from kdframe.evaluation import evaluate
 from kdframe.loading import Loader
@@ -38,6 +39,7 @@ class Asked:
         self.pair, self.batch, self.rounds = pair, batch, rounds
         self.device, self.folder, self.quick = device, folder, quick
         self.trainers: list[Trainer] = []
+        self.processes: list[Apart] = []
 
     def prepared(self, *words: str) -> Prepared:
         """Data and networks of a config with these overrides."""
@@ -60,6 +62,15 @@ class Asked:
 
     def close(self) -> None:
         close(*self.trainers)
+        for process in self.processes:
+            process.close()
+
+    def by_hand(self, steps: int) -> Work:
+        """The hand-written loop; on a CPU, in a process of its own."""
+        if self.device.type == "cuda":
+            return lambda: self.plain.train(steps)
+        self.processes.append(Apart(by_hand, self.pair, self.batch, steps))
+        return self.processes[-1]
 
     @cached_property
     def bound(self) -> Bound:
@@ -93,11 +104,11 @@ def loops(asked: Asked) -> list[Row]:
     steps = 1
     while not asked.quick and steps < 8 and steps * step_seconds(asked) < LONGEST:
         steps *= 2
-    plain, bound = asked.plain, asked.bound
+    bound = asked.bound
     works: dict[str, Work] = {
         "bound": bound.live(steps),
         "kdframe": last_steps(asked.trainer, steps),
-        "hand-written": lambda: plain.train(steps),
+        "hand-written": asked.by_hand(steps),
         "student-only bound": bound.cached(steps),
     }
     if asked.half:
