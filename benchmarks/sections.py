@@ -11,7 +11,17 @@ from torch.utils.data import DataLoader
 from benchmarks import peak, start
 from benchmarks.apart import Apart
 from benchmarks.clock import Work, in_turns, memory
-from benchmarks.loops import CACHE, Bound, Prepared, Taps, close, last_steps, prepared, settle
+from benchmarks.loops import (
+    CACHE,
+    EPOCH,
+    Bound,
+    Prepared,
+    Taps,
+    close,
+    last_steps,
+    prepared,
+    settle,
+)
 from benchmarks.phases import Phases
 from benchmarks.plain import Pictures, PlainLoop, by_hand
 from benchmarks.rows import Row, Target, at_least, at_most, row
@@ -27,6 +37,7 @@ GAINS = {  # of kdframe's default over the hand-written loop, of bf16, of the ca
     "resnet34-resnet18": (1.05, 2.3, None),
 }
 ROOFLINE = {"resnet56-resnet20": 52.0, "resnet32x4-resnet8x4": 65.0}  # percent
+SPLIT = 64  # batches of evaluation: CIFAR's 10,000 images are 157 of 64
 LONGEST = 1.0  # seconds that a measurement takes at least, by its number of steps
 
 
@@ -213,7 +224,8 @@ def taps(asked: Asked) -> list[Row]:
 
 def evaluation(asked: Asked) -> list[Row]:
     """Kdframe's whole evaluation against a forward pass in NCHW on tensors that are there."""
-    loader: Loader = asked.ready.data.test
+    images = str((EPOCH if asked.quick else SPLIT) * asked.batch)
+    loader: Loader = asked.prepared("DATASET.TEST", images).data.test
     student = asked.trainer.model.deployed
     batches = [(b.image.contiguous(), b.target) for b in loader.all(asked.batch)]
     count = sum(len(target) for _, target in batches)
