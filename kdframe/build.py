@@ -158,6 +158,13 @@ def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int,
     return student
 
 
+def place(config: Config, network: nn.Module, device: torch.device) -> None:
+    """Moves a network to the device, laid out as the loaders' images are."""
+    last = config.tree.SOLVER.CHANNELS_LAST
+    network.to(device)
+    network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def precision_on(config: Config, device: torch.device) -> torch.dtype:
     """The type of the networks' arithmetic."""
     with blame(config, "SOLVER.PRECISION"):
@@ -184,10 +191,8 @@ def build_trainer(
     first, *others = teachers.values() or (None,)
     terms = build_terms(config, student, tuple(teachers.values()), data.train.labels)
     model = Distillation(student, first, terms, precision, others, config.tree.TEACHER.TRAIN)
-    layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
     for network in (model, *teachers.values()):
-        network.to(device)
-        network.to(memory_format=layout)
+        place(config, network, device)
     if solver.SYNC_BN and parallel.world() > 1:
         if device.type != "cuda":
             raise config.error("SOLVER.SYNC_BN", "torch has it on CUDA only.")

@@ -271,7 +271,8 @@ def eval_only(config: Config, folder: Path) -> Results:
         file = f"{folder} at step {state['step']}"
         student.network.load_state_dict(state["deployed"])
     batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
-    found = evaluate({"test": student.to(device)}, batches, device, precision)
+    build.place(config, student, device)
+    found = evaluate({"test": student}, batches, device, precision)
     results: Results = {**found, "weights": file}
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
