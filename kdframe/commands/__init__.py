@@ -1,0 +1,1 @@
+"""The commands, a file each: ``parser`` and ``main``; tools/ and the entry point call them."""
