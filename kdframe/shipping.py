@@ -53,9 +53,8 @@ def ship(
     }
     if images != "unit" and all(form.INPUT for form in formats.values()):
         say(f"{'warning':12} --input has no effect: {' and '.join(names)} take normalised images")
-    say(
-        f"{'student':12} {described(run.about['network']['student'])} of {folder}, {weights} weights"
-    )
+    network = described(run.about["network"]["student"])
+    say(f"{'student':12} {network} of {folder}, {weights} weights")
 
     def accept(original: export.Original) -> None:
         told = run.results[finished.MEASURED[weights]]["top1"]

@@ -1,4 +1,4 @@
-"""Exports a finished run's student, without its teacher, and holds each file against it."""
+"""``kdframe export``, from a checkout; see kdframe/commands/export.py."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""The commands, a file each: ``parser`` and ``main``; tools/ and the entry point call them."""
+"""What ``kdframe`` and the scripts in ``tools/`` do, one file a command."""

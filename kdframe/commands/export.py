@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdframe.commands import usage
 from kdframe.config import ConfigError
 from kdframe.run_folder import require_done
 
@@ -31,9 +32,7 @@ onnx and torch_export take images of 0 to 1 and normalise them; --input uint8 ta
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = usage.parser("export", __doc__, EXAMPLES)
     p.add_argument("folder", metavar="OUTPUT_DIR", type=Path, help="a finished run's folder")
     p.add_argument(
         "--format", required=True, nargs="+", action="extend", choices=FORMATS, metavar="FORMAT",
