@@ -114,9 +114,9 @@ def configs() -> Iterator[str]:
 
 def head(path: Path) -> str:
     """The first sentence of a config's comment, or as much of it as a line holds."""
-    lines = itertools.takewhile(lambda line: line[0] == "#", path.read_text().splitlines())
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     text = "\n".join(line[2:] for line in lines if "tools/" not in line)
-    return textwrap.shorten(re.split(r"\.\s", text)[0], 110)
+    return textwrap.shorten(re.split(r"(?<=\.)\s", text)[0], 110)
 
 
 def written(name: str) -> Iterator[str]:

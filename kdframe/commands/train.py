@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from kdframe import run_folder
 from kdframe.commands import usage
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     imports = time.perf_counter() - begun
     talk(first)
+    if draft.path != Path(args.config_file):
+        logging.getLogger("kdframe").info("%s is kdframe's own: %s", args.config_file, draft.path)
     for warning in config.warnings:
         logging.getLogger("kdframe").warning("warning: %s", warning)
     with Signals() as signals:

@@ -115,7 +115,7 @@ def test_every_shipped_config_is_listed_with_the_first_sentence_of_its_head(list
     listed = dict(line.split(maxsplit=1) for line in lines[2:])
     assert listed.keys() == {file for file in files if Path(file).name != "base.yaml"}
     assert listed["teacher.yaml"] == (
-        "The quick start's teacher; the other files train it when they need it"
+        "The quick start's teacher; the other files train it when they need it."
     )
 
 
