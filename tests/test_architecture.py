@@ -71,13 +71,25 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
         "trainer",
     },
+    "doctor": {"arithmetic", "datasets"},
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
         "config", "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
     },
+    # before and after a run
+    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
+    "samples": {"build", "config", "loading", "registry"},
+    "finished": {
+        "build", "build_loss", "checkpoint", "backbones", "config", "loading", "registry",
+        "run_folder",
+    },
+    "formats": {"checkpoint", "backbones", "registry"},
+    "export": {"checkpoint", "formats", "loading"},
+    "shipping": {"config", "export", "finished", "formats", "registry", "reports"},
     # what is called from outside
     "commands": {
+        "checkpoint", "doctor", "prognosis", "samples", "shipping",
         "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
         "run_folder", "shipped", "signals", "values",
     },
