@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdframe import build
 from kdframe.config import Config, ConfigError
+from kdframe.datasets.images import fit
 from kdframe.loading import EVALUATION, Loader, order
 from kdframe.registry import DISTILLERS
 
@@ -26,7 +27,7 @@ class Samples(NamedTuple):
 def samples(config: Config, split: str, epochs: tuple[int, ...], count: int) -> Samples:
     """Images of ``split``: of training the first that come in ``epochs[0]``, in their order.
 
-    Their augmentation is that of each epoch: what ``Trainer.batches`` hands to the student.  Where
+    An original is whole, brought to the set's size.  Their augmentation is that of each epoch: what ``Trainer.batches`` hands to the student.  Where
     a term needs views, there is a column for each epoch's second view.  Validation and test images
     aren't augmented, and are taken from all over the split.
 
@@ -48,7 +49,10 @@ def samples(config: Config, split: str, epochs: tuple[int, ...], count: int) -> 
         places = torch.linspace(0, len(loader) - 1, count).round().long()
         views, seen = {}, torch.empty(0)
     image, target, item = next(loader.raw([places], EVALUATION))
-    if split != "train":
+    if split == "train":  # whole, where evaluation would cut its middle out
+        read = (loader.stream.dataset[number][0] for number in item.tolist())
+        image = torch.stack([fit(one, data.image[1:]) for one in read])
+    else:
         seen = loader.normalised(image)
     classes, channels = data.about["classes"], seen.transpose(0, 1).flatten(1)
     return Samples(

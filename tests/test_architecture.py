@@ -79,7 +79,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     # before and after a run
     "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
-    "samples": {"build", "config", "loading", "registry"},
+    "samples": {"build", "config", "datasets", "loading", "registry"},
     "finished": {
         "build", "build_loss", "checkpoint", "backbones", "config", "loading", "registry",
         "run_folder",
