@@ -27,9 +27,10 @@ class Samples(NamedTuple):
 def samples(config: Config, split: str, epochs: tuple[int, ...], count: int) -> Samples:
     """Images of ``split``: of training the first that come in ``epochs[0]``, in their order.
 
-    An original is whole, brought to the set's size.  Their augmentation is that of each epoch: what ``Trainer.batches`` hands to the student.  Where
-    a term needs views, there is a column for each epoch's second view.  Validation and test images
-    aren't augmented, and are taken from all over the split.
+    An original is whole, brought to the set's size.  Its augmentation is that of each epoch: what
+    ``Trainer.batches`` hands to the student.  Where a term needs views, there is a column for each
+    epoch's second view.  Validation and test images are as evaluation sees them, taken from all
+    over the split.
 
     Raises:
         ConfigError: there is no such split; more images than it has, or than an epoch takes.
