@@ -4,9 +4,32 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+CONFIGS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("configs/**/*.yaml"))]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "kdframe/__init__.py").read_text())[1]
+
+
+class BuildWithConfigs(build_py):
+    """Copies configs/ into the package of a wheel; an editable install reads them where they are.
+
+    As a package of its own (``package_dir``) it would make an editable install one by import
+    hooks, which type checkers and editors can't follow.
+    """
+
+    def get_source_files(self):
+        """What an sdist holds."""
+        return [*super().get_source_files(), *CONFIGS]
+
+    def run(self):
+        """Builds, and copies."""
+        super().run()
+        for config in [] if self.editable_mode else CONFIGS:
+            copy = Path(self.build_lib, "kdframe", config)
+            self.mkpath(str(copy.parent))
+            self.copy_file(config, str(copy))
+
 
 setup(
     name="kdframe",
@@ -37,7 +60,11 @@ setup(
         "test": ["pytest", "scikit-learn", "setuptools>=77"],
         "dev": ["ruff", "mypy", "types-PyYAML"],
     },
-    entry_points={"kdframe.datasets": ["digits = kdframe.datasets.digits:digits"]},
+    entry_points={
+        "console_scripts": ["kdframe = kdframe.commands.dispatch:main"],
+        "kdframe.datasets": ["digits = kdframe.datasets.digits:digits"],
+    },
+    cmdclass={"build_py": BuildWithConfigs},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

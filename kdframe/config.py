@@ -28,6 +28,7 @@ from kdframe.schema import (
     without_effect,
     written,
 )
+from kdframe.shipped import find
 from kdframe.values import ConfigError, hint, shown
 
 __all__ = ["Config", "ConfigError", "Draft", "load", "read"]
@@ -45,12 +46,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
-    """Pass 1; imports no torch and no part.
+    """Pass 1; imports no torch and no part.  A file that isn't there may be one that is shipped.
 
     Raises:
         ConfigError: whatever is wrong and needs no part to be seen, in one line.
     """
-    return first_pass(Path(path), [from_words(overrides)])
+    return first_pass(find(path), [from_words(overrides)])
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from kdframe import build
+from kdframe.build import Data
 from kdframe.config import Config
 from kdframe.reports.summary import header
 from kdframe.run import needed, recipe_folder, settle_threads, start
-from kdframe.teachers import gate
+from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
 
 log = logging.getLogger("kdframe")
+
+
+class Estimate(NamedTuple):
+    """What a run will take, by the first few steps of it."""
+
+    steps: int
+    seconds: float  # of its steps, with those of the recipes that aren't trained yet
+    memory: float  # bytes at the peak, see ``peak_memory``
+    disk: int  # bytes of checkpoints, weights and a teacher's kept answers
 
 
 def dry_run(config: Config) -> float:
@@ -25,7 +36,21 @@ def dry_run(config: Config) -> float:
     Returns:
         The seconds that the run will take, with the recipes that aren't trained yet.
     """
-    device, seconds, files = start(config), 0.0, dict[str, str]()
+    device = start(config)
+    found = estimate(config, device, build.build_data(config, device))
+    log.info(
+        "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
+        config.path,
+        found.steps,
+        duration(found.seconds),
+        found.memory / 2**30,
+    )
+    return found.seconds
+
+
+def estimate(config: Config, device: torch.device, data: Data) -> Estimate:
+    """``dry_run`` without its last line, on data that is there already."""
+    seconds, files = 0.0, dict[str, str]()
     for key, recipe in needed(config).items():
         folder = recipe_folder(recipe)
         if (folder / "results.json").exists():
@@ -34,7 +59,6 @@ def dry_run(config: Config) -> float:
         else:
             seconds += dry_run(recipe)
     with tempfile.TemporaryDirectory() as temporary:
-        data = build.build_data(config, device)
         student, teachers = build.build_networks(config, data)
         trainer = build.build_trainer(config, data, student, teachers, Path(temporary))
         for line in header(config, data, trainer):
@@ -46,14 +70,21 @@ def dry_run(config: Config) -> float:
         settle_threads(trainer)
         trainer.fold()
         seconds += trainer.steps * seconds_a_step(trainer)
-    log.info(
-        "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
-        config.path,
-        trainer.steps,
-        duration(seconds),
-        peak_memory(device) / 2**30,
-    )
-    return seconds
+        cache = cache_of(config, data, trainer)
+    parts = min(config.tree.TEACHER.CACHE_EPOCHS or trainer.epochs, trainer.epochs)
+    kept = trainer.plan.checkpoint_keep + 1  # a new one is written before the oldest goes
+    disk = kept * bytes_of(trainer.state()) + 2 * bytes_of(trainer.deployed.state_dict())
+    disk += parts * cache.bytes if cache else 0
+    return Estimate(trainer.steps, seconds, peak_memory(device), disk)
+
+
+def bytes_of(state: Any) -> int:
+    """Of all tensors in a nest of dicts, lists and tuples."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(map(bytes_of, state.values()))
+    return sum(map(bytes_of, state)) if isinstance(state, list | tuple) else 0
 
 
 def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:

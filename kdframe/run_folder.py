@@ -51,6 +51,35 @@ def refuse_occupied(folder: Path) -> None:
         )
 
 
+def require_done(folder: Path) -> dict[str, Any]:
+    """run.json of a folder whose run is done.
+
+    Raises:
+        ConfigError: it holds no run, or one that isn't done.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        near = (
+            f" Did you mean {folder / LATEST}?" if (folder / LATEST / "run.json").exists() else ""
+        )
+        there = "holds no run" if folder.exists() else "isn't there"
+        raise ConfigError(f"OUTPUT_DIR: {folder} {there}.{near}")
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is broken: {error}") from error
+    missing = [name for name in ("config.yaml", "results.json") if not (folder / name).exists()]
+    if about["state"] != "done":
+        end = "wait for it, or, if it was killed, " if about["state"] == "running" else ""
+        raise ConfigError(
+            f"OUTPUT_DIR: the run in {folder} is {about['state']}, not done: {end}train it to its "
+            "end with --resume."
+        )
+    if missing:
+        raise ConfigError(f"OUTPUT_DIR: {folder} lacks its run's {missing[0]}.")
+    return about
+
+
 class RunFolder:
     """A run's folder, locked and written to while it is entered.
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from kdframe.commands import usage
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kdframe"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
+COMMANDS = [p for p in FILES if p.parent.name == "commands" and p.stem in usage.COMMANDS]
 REGISTRIES = {registry.kind: registry for registry in (BACKBONES, DATASETS, DISTILLERS, HOOKS)}
 
 MAY_IMPORT = {  # the architecture; add to it only with a reason
@@ -33,7 +35,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "schema": {"layers", "values"},
     "options": {"registry", "schema", "values"},
     "resolved": {"schema", "values"},
-    "config": {"layers", "options", "resolved", "schema", "values"},
+    "shipped": {"layers", "values"},
+    "config": {"layers", "options", "resolved", "schema", "shipped", "values"},
     "exit_codes": {"config"},
     "run_folder": {"config"},
     # the parts
@@ -68,11 +71,29 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
         "trainer",
     },
+    "doctor": {"arithmetic", "datasets"},
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
         "config", "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
     },
+    # before and after a run
+    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
+    "samples": {"build", "config", "datasets", "loading", "registry"},
+    "finished": {
+        "build", "build_loss", "checkpoint", "backbones", "config", "loading", "registry",
+        "run_folder",
+    },
+    "formats": {"checkpoint", "backbones", "registry"},
+    "export": {"checkpoint", "formats", "loading"},
+    "shipping": {"config", "export", "finished", "formats", "registry", "reports"},
+    # what is called from outside
+    "commands": {
+        "checkpoint", "doctor", "prognosis", "samples", "shipping",
+        "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
+        "run_folder", "shipped", "signals", "values",
+    },
+    "__main__": {"commands"},
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}
 
@@ -123,7 +144,7 @@ def registered(path: Path) -> list[str]:
     ]
 
 
-@by_name([path for path in FILES if path.name != "__init__.py" or path.parent != PACKAGE])
+@by_name([path for path in FILES if path != PACKAGE / "__init__.py"])
 def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
     assert room(path) in MAY_IMPORT, "a new room: say in MAY_IMPORT what it may import"
     rooms = {name.split(".")[1] for name in imported(path)}
@@ -137,8 +158,8 @@ def test_no_import_leads_back() -> None:
 
 @by_name([*FILES, *TOOLS])
 def test_imports_stand_at_the_top(path: Path) -> None:
-    """A tool's main may wait with torch until the config's own keys are checked."""
-    waits = {"main"} if path in TOOLS else set()
+    """A command's main may wait with torch until the config's own keys are checked."""
+    waits = {"main"} if path in COMMANDS else set()
     assert not [
         (node.name, ast.unparse(inner))
         for node in nodes(path)
@@ -147,6 +168,21 @@ def test_imports_stand_at_the_top(path: Path) -> None:
         for inner in ast.walk(node)
         if isinstance(inner, ast.Import | ast.ImportFrom)
     ]
+
+
+def test_every_command_has_a_module_and_a_script() -> None:
+    assert {path.stem for path in COMMANDS} == usage.COMMANDS.keys()
+    assert {path.stem for path in TOOLS} == {command.script for command in usage.COMMANDS.values()}
+
+
+@by_name(TOOLS)
+def test_a_script_does_nothing_but_call_its_command(path: Path) -> None:
+    scripts = {
+        command.script: f"kdframe.commands.{name}" for name, command in usage.COMMANDS.items()
+    }
+    command = scripts[path.stem]
+    assert imported(path) == {"kdframe.exit_codes", command, f"{command}.main"}
+    assert not [node for node in nodes(path) if isinstance(node, ast.FunctionDef)]
 
 
 @pytest.mark.parametrize("module", ["config", "registry", "exit_codes", "run_folder"])

@@ -1,58 +1,9 @@
-"""Prints a config's student and teacher stage by stage, and which stages to pair in a term."""
+"""``kdframe taps``, from a checkout; see kdframe/commands/taps.py."""
 
-import argparse
 import sys
 
 from kdframe import exit_codes
-from kdframe.config import ConfigError, load
-
-EXAMPLES = """examples:
-  tools/list_taps.py --config-file configs/kd_feature.yaml
-  tools/list_taps.py --config-file configs/kd_feature.yaml STUDENT.NAME mobilenetv2_050
-  tools/list_taps.py --config-file configs/kd_feature.yaml --size 224 --classes 1000
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--config-file", required=True, metavar="FILE", help="whose networks")
-    p.add_argument(
-        "--size", type=int, metavar="PIXELS", help="of the images' sides, without reading DATASET"
-    )
-    p.add_argument("--classes", type=int, metavar="N", help="how many; goes with --size")
-    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    p.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="also KEY=VALUE")
-    return p
-
-
-def main() -> None:
-    """Answers what is wrong with the config before torch is imported."""
-    args = parser().parse_intermixed_args()
-    if (args.size is None) != (args.classes is None):
-        raise ConfigError("--size and --classes go together: both, or neither for DATASET's.")
-    for name in ("size", "classes"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"--{name} takes a number from 1, not {getattr(args, name)}.")
-    config = load(args.config_file, args.overrides)
-
-    from kdframe import build
-    from kdframe.reports import taps
-
-    if args.size is None:
-        dataset = build.build_dataset(config, "test")
-        classes, image = len(dataset.classes), (3, *dataset.size)
-    else:
-        classes, image = args.classes, (3, args.size, args.size)
-    networks = {
-        name: taps.taps(build.build_backbone(config, name.upper(), classes, image))
-        for name in ("student", "teacher")
-        if config.tree[name.upper()].NAME
-    }
-    print(taps.as_markdown(networks, image), end="")
-
+from kdframe.commands.taps import main
 
 if __name__ == "__main__":
     sys.exit(exit_codes.answered(main, debug="--debug" in sys.argv))

@@ -11,7 +11,7 @@ from kdframe import exit_codes
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, NEEDS
 from kdframe.reports.methods import COMMAND
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "tools/list_parts.py")
 
 
@@ -93,8 +93,12 @@ def test_the_page_of_methods_is_what_the_registry_says(list_parts) -> None:
         (("backbones", "resnt18"), "backbones has no 'resnt18'. Did you mean resnet18?"),
         (
             ("distiller",),
-            "KIND takes one of backbones, datasets, distillers, hooks, not 'distiller'. "
-            "Did you mean distillers?",
+            "KIND takes one of backbones, datasets, distillers, hooks, configs, not "
+            "'distiller'. Did you mean distillers?",
+        ),
+        (
+            ("configs", "studnt"),
+            "studnt is no .yaml file; nothing else is read. Did you mean student.yaml?",
         ),
         (("hooks", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
         (("distillers", "kd", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
@@ -102,6 +106,23 @@ def test_the_page_of_methods_is_what_the_registry_says(list_parts) -> None:
 )
 def test_a_wrong_kind_or_name_is_one_line_and_exit_code_2(list_parts, words, answer) -> None:
     assert list_parts(*words) == (2, [], f"error: {answer}\n")
+
+
+def test_every_shipped_config_is_listed_with_the_first_sentence_of_its_head(list_parts) -> None:
+    code, lines, _ = list_parts("configs")
+    assert (code, lines[0].split()) == (0, ["configs", str(ROOT / "configs")])
+    files = {p.relative_to(ROOT / "configs").as_posix() for p in ROOT.glob("configs/**/*.yaml")}
+    listed = dict(line.split(maxsplit=1) for line in lines[2:])
+    assert listed.keys() == {file for file in files if Path(file).name != "base.yaml"}
+    assert listed["teacher.yaml"] == (
+        "The quick start's teacher; the other files train it when they need it."
+    )
+
+
+def test_a_shipped_config_is_shown_as_it_is_written(list_parts) -> None:
+    code, lines, _ = list_parts("configs", "kd_response.yaml")
+    file = ROOT / "configs/kd_response.yaml"
+    assert (code, lines) == (0, [f"# {file}", *file.read_text().splitlines()])
 
 
 def test_help_and_a_wrong_kind_need_no_torch() -> None:

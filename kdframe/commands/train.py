@@ -1,0 +1,88 @@
+"""Trains a student; its teacher and its baseline first, where the config names their recipes."""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdframe import run_folder
+from kdframe.commands import usage
+from kdframe.config import read
+
+EXAMPLES = """examples:
+  tools/train_net.py --config-file configs/kd_feature.yaml
+  tools/train_net.py --config-file configs/kd_feature.yaml --resume
+  tools/train_net.py --config-file configs/kd_feature.yaml SEED 1 LOSS.feature.WEIGHT=2
+  tools/train_net.py --config-file configs/kd_feature.yaml LOSS.feature null LOSS.kd '{}'
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = usage.parser("train", __doc__, EXAMPLES)
+    p.add_argument("--config-file", required=True, metavar="FILE", help="what to train")
+    how = p.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on with OUTPUT_DIR or the latest")
+    how.add_argument("--eval-only", action="store_true", help="read the test split, train nothing")
+    how.add_argument("--dry-run", action="store_true", help="all up to step 0; tells the time")
+    how.add_argument("--print-config", action="store_true", help="print the whole config")
+    p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    p.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="also KEY=VALUE")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Answers what needs no network first; torch is imported after that."""
+    args = parser().parse_intermixed_args(argv)
+    draft = read(args.config_file, args.overrides)
+    again = args.resume or args.eval_only
+    folder = run_folder.choose(draft.path.stem, draft.tree.OUTPUT_DIR, draft.tree.SEED, again)
+    first = os.environ.get("RANK", "0") == "0"
+    if first and not (again or args.dry_run or args.print_config):
+        run_folder.refuse_occupied(folder)
+    begun = time.perf_counter()
+    config = draft.load()
+    if args.print_config:
+        print(config.dump(), end="")
+        return
+
+    from kdframe import dry_run, parallel, run
+    from kdframe.signals import Signals
+
+    imports = time.perf_counter() - begun
+    talk(first)
+    if draft.path != Path(args.config_file):
+        logging.getLogger("kdframe").info("%s is kdframe's own: %s", args.config_file, draft.path)
+    for warning in config.warnings:
+        logging.getLogger("kdframe").warning("warning: %s", warning)
+    with Signals() as signals:
+        run.start(config)
+        folder = parallel.from_first(folder)
+        if args.dry_run:
+            dry_run.dry_run(config)
+        elif args.eval_only:
+            run.eval_only(config, folder)
+        else:
+            run.train(
+                config,
+                folder,
+                resume=args.resume,
+                asked=signals.asked,
+                latest=not config.tree.OUTPUT_DIR,
+                imports=imports,
+            )
+    parallel.finish()
+
+
+def talk(first: bool) -> None:
+    """The console: what kdframe logs, printed by the first process only."""
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record), flush=True)  # looks up sys.stdout: a bar may stand there
+
+    logger = logging.getLogger("kdframe")
+    logger.setLevel(logging.INFO if first else logging.ERROR)
+    logger.addHandler(Printed())
