@@ -1,6 +1,7 @@
 """Name, version and dependencies of kdframe: the one place of each."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,6 +9,11 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 CONFIGS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("configs/**/*.yaml"))]
+EXTRAS = {
+    "digits": ["scikit-learn"],
+    "export": ["onnx", "onnxruntime", "onnxscript"],
+    "postgresql": ["psycopg2-binary"],  # studies on many machines
+}
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "kdframe/__init__.py").read_text())[1]
 
 
@@ -54,10 +60,22 @@ setup(
         "tensorboard>=2.21",  # 2.20 dies beside setuptools 82
         "matplotlib",
         "safetensors",
+        "packaging",
+        "scipy",
+        "optuna>=4",
+        "jinja2",
     ],
     extras_require={
-        "digits": ["scikit-learn"],
-        "test": ["pytest", "scikit-learn", "setuptools>=77"],
+        **EXTRAS,
+        "test": [
+            *chain(*EXTRAS.values()),
+            "pytest",
+            "setuptools>=77",
+            "hypothesis",
+            "nbclient",
+            "nbformat",
+            "ipykernel",
+        ],
         "dev": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={
