@@ -5,6 +5,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +31,14 @@ class Estimate(NamedTuple):
     disk: int  # bytes of checkpoints, weights and a teacher's kept answers
 
 
-def dry_run(config: Config) -> float:
+def dry_run(config: Config, asked: Callable[[], int] = lambda: 0) -> float:
     """Does everything up to step 0 in a folder that goes, and three steps to tell the rest by.
 
     Returns:
         The seconds that the run will take, with the recipes that aren't trained yet.
     """
     device = start(config)
-    found = estimate(config, device, build.build_data(config, device))
+    found = estimate(config, device, build.build_data(config, device), asked)
     log.info(
         "dry run  %s: %d steps; about %s, recipes yet to train included; peak memory %.1f GiB",
         config.path,
@@ -48,7 +49,9 @@ def dry_run(config: Config) -> float:
     return found.seconds
 
 
-def estimate(config: Config, device: torch.device, data: Data) -> Estimate:
+def estimate(
+    config: Config, device: torch.device, data: Data, asked: Callable[[], int] = lambda: 0
+) -> Estimate:
     """``dry_run`` without its last line, on data that is there already."""
     seconds, files = 0.0, dict[str, str]()
     for key, recipe in needed(config).items():
@@ -57,10 +60,10 @@ def estimate(config: Config, device: torch.device, data: Data) -> Estimate:
             log.info("%s %s is found in %s", key, recipe.path, folder)
             files[key.removesuffix(".CONFIG")] = str(folder / "student.safetensors")
         else:
-            seconds += dry_run(recipe)
+            seconds += dry_run(recipe, asked)
     with tempfile.TemporaryDirectory() as temporary:
         student, teachers = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teachers, Path(temporary))
+        trainer = build.build_trainer(config, data, student, teachers, Path(temporary), asked)
         for line in header(config, data, trainer):
             log.info(line)
         known = {b: t for b, t in teachers.items() if b in files or config.tree[b].WEIGHTS}
@@ -92,6 +95,7 @@ def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
     trainer.model.train()
     times = []
     for _, batch in zip(range(warm_up + timed), trainer.batches(0), strict=False):
+        trainer.answer_signals()
         started = time.perf_counter()
         trainer.train_step(batch)
         if trainer.device.type == "cuda":

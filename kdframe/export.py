@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdframe import checkpoint
+from kdframe import writing
 from kdframe.formats.base import Format, Refused, Student, normalised, taken
 from kdframe.loading import EVALUATION, Loader
 
@@ -96,7 +96,7 @@ def export(
     """
     refuse_taken(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{target.name}.{os.getpid()}{checkpoint.TEMPORARY}")
+    made = target.with_name(f".{target.name}.{os.getpid()}{writing.TEMPORARY}")
     try:
         made.mkdir()
         for form in formats.values():
@@ -109,10 +109,10 @@ def export(
         inputs = {name: form.INPUT or student.input for name, form in formats.items()}
         told = {name: check._asdict() for name, check in checks.items()}
         about = {**student.about, "input": inputs, "checks": told}
-        checkpoint.write_json(made / ABOUT, about)
-        checkpoint.write_text(made / CARD, card(original, checks))
+        writing.write_json(made / ABOUT, about)
+        writing.write_text(made / CARD, card(original, checks))
         if recipe:
-            checkpoint.write_text(made / RECIPE, recipe)
+            writing.write_text(made / RECIPE, recipe)
         put(made, target)
     finally:
         shutil.rmtree(made, ignore_errors=True)

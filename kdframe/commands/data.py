@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed = [] if args.seed is None else [f"SEED={args.seed}"]
     config = read(args.config_file, [*args.overrides, *seed]).load()
 
-    from kdframe import checkpoint, samples
+    from kdframe import samples, writing
     from kdframe.reports import sheet
 
     found = samples.samples(config, args.split, epochs, args.count)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seen = f"a network sees these with mean {mean} and std {std}"
     note = f"{size} pixels, {how if args.split == 'train' else 'not augmented'}; {seen}"
     picture = sheet.draw(found.views, found.labels, found.items, title, note)
-    checkpoint.write(args.output, lambda sink: sink.write(picture))
+    writing.write(args.output, lambda sink: sink.write(picture))
     print(f"{title}; {note}")
     print(args.output)
 

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from kdframe import checkpoint
+from kdframe import checkpoint, writing
 from kdframe.formats.base import Refused, Student
 
 FILE = "model.safetensors"
@@ -48,7 +48,7 @@ def write(student: Student, folder: Path) -> None:
             **{key: network.pretrained_cfg[key] for key in KEPT if key in network.pretrained_cfg},
         },
     }
-    checkpoint.write_json(folder / CONFIG, config)
+    writing.write_json(folder / CONFIG, config)
     checkpoint.save_weights(folder / FILE, network.state_dict(), student.about)
 
 
