@@ -30,7 +30,7 @@ class TermGradient:
 
 
 def warnings(found: Mapping[str, TermGradient]) -> dict[str, str]:
-    """What is wrong with a term's share; nothing is with a term alone, or at the start of WARMUP."""
+    """What is wrong with a term's share; nothing with a term alone, or at the start of WARMUP."""
     said = {}
     for name, term in found.items():
         if len(found) > 1 and term.share < LEAST and term.weight:
