@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,19 @@ from kdframe import __version__, build, checkpoint
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import build_terms
-from kdframe.config import Config, ConfigError, load
+from kdframe.config import Config
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation
 from kdframe.gradients import term_gradients, warnings
 from kdframe.loading import EVALUATION, order
+from kdframe.rebuilt import ERRORS, Rebuilt, rebuild
 from kdframe.reports import latency, similarity
 from kdframe.reports.calibration import by_class, reliability
+from kdframe.reports.charts import smaller
 from kdframe.reports.complexity import complexity
-from kdframe.run import recipe_folder
+from kdframe.reports.runs import Study
+from kdframe.reports.summary import formula
+from kdframe.schema import teachers_of
 
 FILE = "analysis.json"
 FORMAT = 1  # of that file
@@ -38,22 +42,6 @@ CKA_IMAGES = 2048
 GRADIENT_BATCHES = 4
 LATENCY_SECONDS = 0.5
 WIDEST = 256  # classes of a map that is kept; of more, means of neighbours are
-ERRORS = (ConfigError, checkpoint.NoCheckpoint, ValueError, FileNotFoundError)
-
-
-@dataclass
-class Rebuilt:
-    """A run as its folder says it: the networks with their weights, by who they are."""
-
-    config: Config
-    data: Data
-    networks: dict[str, Backbone] = field(default_factory=dict)
-    recipes: dict[str, Path] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def teachers(self) -> dict[str, Backbone]:
-        return {who: n for who, n in self.networks.items() if who.split("/")[0] == "teacher"}
 
 
 def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, Any]:
@@ -79,6 +67,10 @@ def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, An
     found: dict[str, Any] = {
         "key": key,
         "kdframe": __version__,
+        "about": {
+            "dataset": run.config.tree.DATASET.NAME,
+            "loss": formula(run.config.tree.LOSS),
+        },
         **measure(run, device, images),
         "gradients": gradients(run, folder, device),
         "latency": latencies(run.networks),
@@ -98,59 +90,6 @@ def digest(folder: Path, images: int) -> str:
     weights = hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
     counted = [FORMAT, __version__, results["config"], weights, images]
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
-
-
-def rebuild(folder: Path, device: torch.device) -> Rebuilt:
-    """The run's data and networks.
-
-    Raises:
-        ConfigError: see ``analyse``.
-    """
-    config = load(folder / "config.yaml")
-    said = json.loads((folder / "results.json").read_text())["config"]
-    if config.digest() != said:
-        raise ConfigError(
-            f"{folder}/config.yaml: it makes another run than this folder's: a recipe, a file of "
-            "weights or the config changed since."
-        )
-    data = build.build_data(config, device)
-    run = Rebuilt(config, data)
-    sizes = len(data.about["classes"]), data.image
-    student = build.build_deployed(config, *sizes)
-    file = str(folder / "student.safetensors")
-    build.load_weights(config, "STUDENT", student, file, data)
-    run.networks["student"] = student.to(device)
-    for branch in build.teachers_of(config.tree):
-        node, recipe = config.tree[branch], config.recipes.get(f"{branch}.CONFIG")
-        file = node.WEIGHTS
-        if node.NAME and node.TRAIN:
-            file = str(folder / "teacher.safetensors")
-        elif node.NAME and not file and recipe is not None:
-            run.recipes[branch.lower()] = recipe_folder(recipe)
-            file = str(recipe_folder(recipe) / "student.safetensors")
-        if node.NAME:
-            add(run, branch.lower(), config, branch, file, device)
-    if "BASELINE" in config.recipes:
-        recipe = config.recipes["BASELINE"]
-        run.recipes["baseline"] = recipe_folder(recipe)
-        file = str(recipe_folder(recipe) / "student.safetensors")
-        add(run, "baseline", recipe, "STUDENT", file, device)
-    return run
-
-
-def add(
-    run: Rebuilt, who: str, config: Config, branch: str, file: str, device: torch.device
-) -> None:
-    """One more network with its weights, or the reason why not."""
-    try:
-        network = build.build_backbone(
-            config, branch, len(run.data.about["classes"]), run.data.image
-        )
-        build.load_weights(config, branch, network, file, run.data)
-    except ERRORS as error:
-        run.notes.append(f"{who} is left out: {str(error).splitlines()[-1]}")
-    else:
-        run.networks[who] = network.to(device)
 
 
 def measure(run: Rebuilt, device: torch.device, images: int) -> dict[str, Any]:
@@ -191,7 +130,7 @@ def shuffled(data: Data, images: int) -> Iterator[Batch]:
     """The test split, or that many of its images: the same at every call, whatever their order."""
     loader = data.test
     chosen = order(len(loader), 0, EVALUATION)[: images or None].to(loader.items.device)
-    for image, target, item in loader.raw(list(chosen.split(BATCH)), EVALUATION):
+    for image, target, item in loader.raw(list(torch.split(chosen, BATCH)), EVALUATION):
         yield Batch(loader.normalised(image), target, item, 0.0)
 
 
@@ -218,20 +157,14 @@ def likeness(student: Tensor, teacher: Tensor) -> dict[str, Any]:
         "kendall": kendall,
         "spearman": spearman,
         "correlation_error": float(difference.abs().sum()) / off_diagonal,
-        "correlation": [[round(x, 4) for x in row] for row in narrowed(difference).tolist()],
+        "correlation": [[round(x, 4) for x in row] for row in smaller(difference.tolist(), WIDEST)],
     }
-
-
-def narrowed(square: Tensor) -> Tensor:
-    """A class by class map of at most 256 x 256: of more classes, means of neighbours."""
-    side = min(len(square), WIDEST)
-    return F.adaptive_avg_pool2d(square[None, None], side)[0, 0]
 
 
 def gradients(run: Rebuilt, folder: Path, device: torch.device) -> list[dict[str, Any]]:
     """Each term's part in the student's gradient: at the first step, and at the last checkpoint."""
     config, data = run.config, run.data
-    if len(run.teachers) < len([b for b in build.teachers_of(config.tree) if config.tree[b].NAME]):
+    if len(run.teachers) < len([b for b in teachers_of(config.tree) if config.tree[b].NAME]):
         return []  # the note about the teacher is there already
     try:
         student = build.build_backbone(config, "STUDENT", len(data.about["classes"]), data.image)
@@ -239,9 +172,7 @@ def gradients(run: Rebuilt, folder: Path, device: torch.device) -> list[dict[str
         teachers = tuple(run.teachers.values())
         terms = build_terms(config, student.to("cpu"), cpu(teachers), data.train.labels)
         first, *others = teachers or (None,)
-        model = Distillation(
-            student, first, terms, others=others, mutual=config.tree.TEACHER.TRAIN
-        )
+        model = Distillation(student, first, terms, others=others, mutual=config.tree.TEACHER.TRAIN)
         model.to(device)
         for teacher in teachers:
             teacher.to(device)
@@ -310,3 +241,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def analyse_all(study: Study, device: torch.device, images: int) -> Iterator[str]:
+    """Hands every finished run its analysis; says of each what was done, or why it can't be."""
+    for run in (run for row in study.rows for run in row.done):
+        try:
+            run.analysis = analyse(run.folder, device, images)
+        except ERRORS as error:
+            why = str(error).splitlines()[-1]
+            run.notes.append(f"its networks weren't asked: {why}")
+            yield f"{run.folder}  not analysed: {why}"
+            continue
+        said = f"{run.analysis['images']:,} test images, {run.analysis['seconds']:.0f} s"
+        yield f"{run.folder}  {said}"
+        for note in run.analysis["notes"]:
+            yield f"{run.folder}  {note}"

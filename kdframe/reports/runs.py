@@ -56,7 +56,6 @@ class Row:
         runs: by seed, ascending.
         baseline: the name of the row that it is compared with; empty for none.
         kind: row, or what is there to compare with: teacher, alone.
-        verdict: what a study says of the difference, in words.
     """
 
     name: str
@@ -64,7 +63,6 @@ class Row:
     runs: list[Run]
     baseline: str = ""
     kind: str = "row"
-    verdict: str = ""
 
     @property
     def done(self) -> list[Run]:
@@ -87,7 +85,7 @@ def read(folder: Path) -> Study:
     A study is a folder with study.json, or any with runs two levels deep: rows and seeds.
 
     Raises:
-        NoRun: it holds neither.
+        NoRun: it holds neither, or a broken study.json.
     """
     if not folder.is_dir():
         raise NoRun(f"{folder}: there is no such folder.")
@@ -95,7 +93,10 @@ def read(folder: Path) -> Study:
         run = read_run(folder)
         name = folder.resolve().name
         return Study(folder, name, [Row(name, name, [run])], single=True)
-    said = read_json(folder / "study.json")
+    try:
+        said = read_json(folder / "study.json")
+    except ValueError as error:
+        raise NoRun(f"{folder}: {error}.") from error
     rows = list(read_rows(folder, said.get("rows") or {}))
     if not any(row.runs for row in rows):
         raise NoRun(f"{folder}: there is no run in it: no run.json here, nor in ROW/SEED folders.")
@@ -106,7 +107,7 @@ def read_rows(folder: Path, said: dict[str, Any]) -> Iterator[Row]:
     """The rows in a study's own order, then those that it doesn't know, by name."""
     found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != SEARCHED)
     for name in [*said, *(name for name in found if name not in said)]:
-        places = [p.parent for p in folder.glob(f"{name}/*/run.json")] if name in found else []
+        places = [path.parent for path in (folder / name).glob("*/run.json")]
         runs = sorted((read_run(place) for place in places), key=lambda run: run.seed)
         row = said.get(name, {})
         if runs or row:
@@ -115,7 +116,6 @@ def read_rows(folder: Path, said: dict[str, Any]) -> Iterator[Row]:
                 str(row.get("label") or name),
                 runs,
                 baseline=str(row.get("baseline") or ""),
-                verdict=str(row.get("verdict") or ""),
             )
 
 
@@ -161,3 +161,15 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
     except ValueError as error:
         raise ValueError("metrics.jsonl is broken") from error
     return [row for row in rows if any(key.startswith("train/") for key in row)]
+
+
+def references(study: Study) -> list[Row]:
+    """Of a run alone, the runs behind its teacher and its baseline, where they are still there."""
+    rows = []
+    for run in (run for row in study.rows for run in row.done if study.single):
+        for who, place in run.analysis.get("recipes", {}).items():
+            if (Path(place) / "run.json").exists():
+                kind = "alone" if who == "baseline" else "teacher"
+                label = "student alone" if who == "baseline" else who
+                rows.append(Row(who, label, [read_run(Path(place))], kind=kind))
+    return rows

@@ -1,0 +1,1 @@
+"""What ``kdframe`` and the scripts in ``tools/`` do, one file a command."""
