@@ -246,6 +246,7 @@ def plain(value: Any) -> Any:
 def analyse_all(study: Study, device: torch.device, images: int) -> Iterator[str]:
     """Hands every finished run its analysis; says of each what was done, or why it can't be."""
     for run in (run for row in study.rows for run in row.done):
+        before = stamp(run.folder)
         try:
             run.analysis = analyse(run.folder, device, images)
         except ERRORS as error:
@@ -253,7 +254,15 @@ def analyse_all(study: Study, device: torch.device, images: int) -> Iterator[str
             run.notes.append(f"its networks weren't asked: {why}")
             yield f"{run.folder}  not analysed: {why}"
             continue
-        said = f"{run.analysis['images']:,} test images, {run.analysis['seconds']:.0f} s"
+        known = stamp(run.folder) == before
+        took = "known from before" if known else f"{run.analysis['seconds']:.0f} s"
+        said = f"{run.analysis['images']:,} test images, {took}"
         yield f"{run.folder}  {said}"
         for note in run.analysis["notes"]:
             yield f"{run.folder}  {note}"
+
+
+def stamp(folder: Path) -> int:
+    """When the analysis there was written; 0 for none."""
+    path = folder / FILE
+    return path.stat().st_mtime_ns if path.exists() else 0

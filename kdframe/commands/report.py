@@ -4,6 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdframe.config import ConfigError
+from kdframe.reports import runs
+
 EXAMPLES = """examples:
   tools/report.py runs/kd_feature/latest
   tools/report.py runs/studies/quick
@@ -35,9 +38,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Answers a folder without a run before torch is imported."""
     args = parser().parse_args(argv)
-
-    from kdframe.config import ConfigError
-    from kdframe.reports import runs
 
     if args.images < 0:
         raise ConfigError(f"--images takes a number from 1, or 0 for all, not {args.images}.")

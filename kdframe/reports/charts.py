@@ -192,10 +192,12 @@ def scatter(points: Sequence[Point], log: bool = True) -> dict[str, Any]:
     return {**frame(across, up), "marks": marks}
 
 
-def bars(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Labelled bars from 0 to the left and to the right, one below the other."""
+def bars(values: Sequence[tuple[str, float]], among: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Labelled bars from 0 to the left and to the right, one below the other, on one scale with
+    those ``among`` which they are.
+    """
     row, left = 16, 96
-    across = scale([0.0, *(value for _, value in values)], left, WIDTH - 44)
+    across = scale([0.0, *(value for _, value in among)], left, WIDTH - 44)
     return {
         "width": WIDTH,
         "height": row * len(values) + 24,

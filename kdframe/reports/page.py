@@ -39,7 +39,7 @@ def html(study: Study, reference_rows: Sequence[Row] = ()) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters |= {"short": short, "cut": cut}
+    environment.filters |= {"short": short, "cut": cut, "signed": tables.signed}
     return environment.get_template("page.html.j2").render(
         script=script, style=style, script_hash=digest, version=__version__,
         now=time.strftime("%F"), **contents(study, reference_rows),
@@ -254,7 +254,10 @@ def detail(panel: Panel, slot: int) -> dict[str, Any]:
         "cka": panel.cka,
         "shapes": panel.shapes,
         "against": panel.against,
-        "gains": list(zip(map(bars, parts), ("The most gained", "The least"), strict=False)),
+        "gains": [
+            (bars(part, panel.gains), name)
+            for part, name in zip(parts, ("The most gained", "The least"), strict=False)
+        ],
         "left_out": len(left),
         "between": f"{tables.signed(left[-1][1])} and {tables.signed(left[0][1])}" if left else "",
     }

@@ -73,9 +73,10 @@ def of_difference(found: Paired | None) -> Cell:
     return Cell(signed(found.mean), found.mean, half)
 
 
-def signed(value: float) -> str:
-    """With a real minus."""
-    return f"{value:+.2f}".replace("-", "\u2212")
+def signed(value: float, digits: int = 2) -> str:
+    """With a real minus, and none before 0."""
+    text = f"{value:+.{digits}f}".replace("-", "\u2212")
+    return text if text.strip("+\u22120.") else text[1:]
 
 
 def of_count(value: float | None) -> Cell:
@@ -107,7 +108,7 @@ def results(lines: Sequence[Line], slots: Mapping[str, int], baselines: Mapping[
         top1 = figures.get("top1")
         n = top1.n if top1 else 0
         done = f"{n} of {count}" if count > n else str(n)
-        verdict = line.difference.verdict() if line.difference else ""
+        verdict = line.difference.verdict().replace("+-", "\u00b1") if line.difference else ""
         if line.row.baseline in baselines:
             verdict = verdict.replace("the baseline", baselines[line.row.baseline])
         cells = [
