@@ -284,7 +284,7 @@ def maps_of(panel: Panel, side: int, classes: dict[str, list[str]]) -> list[dict
         ]
         found.append({
             "label": who, "side": len(square), "limit": round(limit, 4), "classes": key,
-            "uri": picture(square, limit), "values": packed(square, limit),
+            "uri": picture(square, limit), "bytes": packed(square, limit),
             "mean": sum(cells) / max(len(cells), 1), "narrowed": len(square) < len(panel.classes),
         })  # fmt: skip
     return found

@@ -91,7 +91,7 @@ def read(folder: Path) -> Study:
         raise NoRun(f"{folder}: there is no such folder.")
     if (folder / "run.json").exists() or (folder / "results.json").exists():
         run = read_run(folder)
-        name = folder.resolve().name
+        name = "/".join(folder.resolve().parts[-2:])
         return Study(folder, name, [Row(name, name, [run])], single=True)
     try:
         said = read_json(folder / "study.json")
