@@ -75,6 +75,12 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "doctor": {"arithmetic", "datasets"},
     "resuming": {"checkpoint", "config", "run_folder", "trainer"},
+    "gradients": {"datasets", "distillation", "plan"},
+    "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
+    "analysis": {
+        "backbones", "build", "build_loss", "checkpoint", "config", "datasets", "distillation",
+        "gradients", "loading", "rebuilt", "reports", "schema", "writing",
+    },
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
@@ -93,7 +99,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "shipping": {"config", "export", "finished", "formats", "registry", "reports"},
     # what is called from outside
     "commands": {
-        "checkpoint", "doctor", "prognosis", "samples", "shipping",
+        "analysis", "checkpoint", "doctor", "prognosis", "samples", "shipping",
         "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
         "lock", "run_folder", "shipped", "signals", "values", "writing",
     },

@@ -1,0 +1,175 @@
+"""Runs as they lie in their folders: one, or the rows and seeds of a study."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SEARCHED = "search"  # the folder of a search's trials, which are no rows
+
+
+class NoRun(LookupError):
+    """A folder without a run."""
+
+    exit_code = 2
+
+
+@dataclass
+class Run:
+    """What a run's folder says.
+
+    Attributes:
+        folder: OUTPUT_DIR.
+        seed: SEED.
+        state: done, running, stopped, failed; or why the folder can't be read.
+        about: run.json.
+        results: results.json, empty unless the run is done.
+        epochs: metrics.jsonl's lines of epochs: "epoch", "train/<term>", "val/top1", ...
+        costs: complexity.json: parameters and multiply_adds of "student" and "teacher".
+        analysis: see ``kdframe.analysis``; empty where nothing was measured.
+        notes: what a reader must know about it.
+    """
+
+    folder: Path
+    seed: int
+    state: str
+    about: dict[str, Any]
+    results: dict[str, Any]
+    epochs: list[dict[str, float]]
+    costs: dict[str, Any]
+    analysis: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.state == "done"
+
+
+@dataclass
+class Row:
+    """Runs that differ in their seed.
+
+    Attributes:
+        name: of its folder.
+        label: as it is shown.
+        runs: by seed, ascending.
+        baseline: the name of the row that it is compared with; empty for none.
+        kind: row, or what is there to compare with: teacher, alone.
+    """
+
+    name: str
+    label: str
+    runs: list[Run]
+    baseline: str = ""
+    kind: str = "row"
+
+    @property
+    def done(self) -> list[Run]:
+        return [run for run in self.runs if run.done]
+
+
+@dataclass
+class Study:
+    """Rows to be compared; a run alone is a study of one row."""
+
+    folder: Path
+    name: str
+    rows: list[Row]
+    single: bool = False
+
+
+def read(folder: Path) -> Study:
+    """The run or the study in a folder.
+
+    A study is a folder with study.json, or any with runs two levels deep: rows and seeds.
+
+    Raises:
+        NoRun: it holds neither, or a broken study.json.
+    """
+    if not folder.is_dir():
+        raise NoRun(f"{folder}: there is no such folder.")
+    if (folder / "run.json").exists() or (folder / "results.json").exists():
+        run = read_run(folder)
+        name = "/".join(folder.resolve().parts[-2:])
+        return Study(folder, name, [Row(name, name, [run])], single=True)
+    try:
+        said = read_json(folder / "study.json")
+    except ValueError as error:
+        raise NoRun(f"{folder}: {error}.") from error
+    rows = list(read_rows(folder, said.get("rows") or {}))
+    if not any(row.runs for row in rows):
+        raise NoRun(f"{folder}: there is no run in it: no run.json here, nor in ROW/SEED folders.")
+    return Study(folder, str(said.get("name") or folder.resolve().name), rows)
+
+
+def read_rows(folder: Path, said: dict[str, Any]) -> Iterator[Row]:
+    """The rows in a study's own order, then those that it doesn't know, by name."""
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != SEARCHED)
+    for name in [*said, *(name for name in found if name not in said)]:
+        places = [path.parent for path in (folder / name).glob("*/run.json")]
+        runs = sorted((read_run(place) for place in places), key=lambda run: run.seed)
+        row = said.get(name, {})
+        if runs or row:
+            yield Row(
+                name,
+                str(row.get("label") or name),
+                runs,
+                baseline=str(row.get("baseline") or ""),
+            )
+
+
+def read_run(folder: Path) -> Run:
+    """A run's folder, whatever state it is in."""
+    try:
+        about, results = read_json(folder / "run.json"), read_json(folder / "results.json")
+        costs, epochs = read_json(folder / "complexity.json"), read_epochs(folder)
+    except ValueError as error:
+        return Run(folder, 0, f"unreadable: {error}", {}, {}, [], {})
+    state = "done" if results else str(about.get("state", "running"))
+    seed = int(about.get("seed", results.get("seed", 0)))
+    return Run(folder, seed, state, about, results, epochs, costs)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's mapping, empty where there is no file.
+
+    Raises:
+        ValueError: it is broken.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path.name} is broken") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no mapping")
+    return content
+
+
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    """The lines of epochs; a last line may be half-written.
+
+    Raises:
+        ValueError: another line is broken.
+    """
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    try:
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise ValueError("metrics.jsonl is broken") from error
+    return [row for row in rows if any(key.startswith("train/") for key in row)]
+
+
+def references(study: Study) -> list[Row]:
+    """Of a run alone, the runs behind its teacher and its baseline, where they are still there."""
+    rows = []
+    for run in (run for row in study.rows for run in row.done if study.single):
+        for who, place in run.analysis.get("recipes", {}).items():
+            if (Path(place) / "run.json").exists():
+                kind = "alone" if who == "baseline" else "teacher"
+                label = "student alone" if who == "baseline" else who
+                rows.append(Row(who, label, [read_run(Path(place))], kind=kind))
+    return rows
