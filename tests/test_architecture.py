@@ -20,8 +20,9 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 REGISTRIES = {registry.kind: registry for registry in (BACKBONES, DATASETS, DISTILLERS, HOOKS)}
 
 MAY_IMPORT = {  # the architecture; add to it only with a reason
-    "registry": set(),
-    "values": set(),
+    "nearest": set(),
+    "values": {"nearest"},
+    "registry": {"nearest", "values"},
     "parallel": set(),
     "checkpoint": set(),
     "solver": set(),
@@ -29,11 +30,13 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "signals": set(),
     "allocator": set(),
     # the config, from plain values up
-    "layers": {"values"},
+    "yaml_text": {"values"},
+    "layers": {"nearest", "values", "yaml_text"},
     "schema": {"layers", "values"},
-    "options": {"registry", "schema", "values"},
+    "modules": {"nearest", "registry", "values"},
+    "options": {"modules", "registry", "schema", "values"},
     "resolved": {"schema", "values"},
-    "config": {"layers", "options", "resolved", "schema", "values"},
+    "config": {"layers", "nearest", "options", "resolved", "schema", "values"},
     "exit_codes": {"config"},
     "run_folder": {"config"},
     # the parts
