@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdframe.nearest import nearest
+from kdframe.nearest import one_slip
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
 from kdframe.values import hint, shown
 
@@ -45,7 +45,7 @@ def import_modules(draft: Draft) -> Iterator[tuple[str, str]]:
             importlib.import_module(name)
         except Exception as error:  # it runs the user's code: whatever that raises, it names
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            near = nearest(name, [path.stem for path in Path().glob("*.py")])
+            near = [other for other in here() if one_slip(other, name)]
             raise draft.error("MODULES", f"{name} can't be imported: {why}{hint(near)}") from error
         if not known and registered() == before:
             idle.append(("MODULES", f"it has no effect: {name} registers no part."))
@@ -62,6 +62,11 @@ def refusal(name: str) -> str:
     if words[0] == OWN:
         return f"{name} is kdframe's own; its parts are there without it."
     return ""
+
+
+def here() -> list[str]:
+    """The modules of the working folder."""
+    return sorted(path.stem for path in Path().glob("*.py"))
 
 
 def registered() -> set[str]:

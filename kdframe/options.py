@@ -78,8 +78,8 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
         options, hints = registry.options(part), registry.hints(part)
     except (UnknownPart, ImportError, ValueError) as error:
         key = at if entry else f"{at}.NAME"
-        place = f"{draft.source(key)}: {branch if entry else key}"
-        raise ConfigError(f"{place}: {error}", draft.line(key)) from error
+        where = f"{draft.source(key)}: {branch if entry else key}"
+        raise ConfigError(f"{where}: {error}", draft.line(key)) from error
     alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]
     if alone and not registry.does_without(part, "teacher"):
         raise draft.error(at, "it needs a teacher, and TEACHER names none.")

@@ -40,9 +40,9 @@ def parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{source}: {line}{error.problem}.") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        number = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"{source}: line {line}: the character #x{error.character:04x} can't stand in YAML."
+            f"{source}: line {number}: the character #x{error.character:04x} can't stand in YAML."
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}.") from error
@@ -74,7 +74,7 @@ class Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuses here, before anything is built, what makes little text into much work."""
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self.level, self.count = self.level + 1, self.count + 1
         if self.level > NESTED + 1:
             refuse("it nests too deep", event.start_mark)

@@ -191,7 +191,9 @@ def test_a_teacher_needs_something_to_teach() -> None:
     assert refusal(path=path) == f"configs/y.yaml: TEACHER: {answer} (line 2)"
     assert read(path, ["TEACHER.WEIGHTS=random"]).tree.TEACHER.WEIGHTS == "random"
     write("_BASE_: student.yaml\nTEACHER: {DEPTH: 34}")
-    assert refusal(path=path).endswith("TEACHER: it has settings, and neither NAME nor CONFIG.")
+    assert refusal(path=path).endswith(
+        "TEACHER: it has settings, and neither NAME nor CONFIG. (line 2)"
+    )
 
 
 def test_recipes_in_a_circle_are_refused() -> None:
