@@ -37,7 +37,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "options": {"modules", "registry", "schema", "values"},
     "resolved": {"schema", "values"},
     "config": {"layers", "nearest", "options", "resolved", "schema", "values"},
-    "exit_codes": {"config"},
+    "exit_codes": {"values"},
     "run_folder": {"config"},
     # the parts
     "backbones": {"registry"},
