@@ -164,8 +164,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
-            return safetensors.torch.load_file(path), about
-        except (SafetensorError, json.JSONDecodeError) as error:
+            return safetensors.torch.load_file(path), about if isinstance(about, dict) else {}
+        except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals(HARMLESS):
@@ -175,9 +175,21 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for key in ("state_dict", "model", "student"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(map(is_weight, content, content.values())):
         raise ValueError(f"{path} holds no mapping of names to tensors")
     return content, {}
+
+
+def is_weight(name: object, tensor: object) -> bool:
+    """Whether they are a name and plain numbers: not sparse, quantised, complex or without data."""
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+    )
 
 
 def fit(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from kdframe import build, checkpoint, parallel
 from kdframe.allocator import keep_freed
@@ -20,6 +19,7 @@ from kdframe.build import Data
 from kdframe.build_loss import blame
 from kdframe.config import Config, ConfigError
 from kdframe.evaluation import evaluate
+from kdframe.layers import mapping_in
 from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
@@ -65,7 +65,7 @@ def train(
         if resume:
             refuse_other_config(config, folder)
         finished = parallel.from_first(read_json(folder / "results.json"))
-        if finished and resume and finished["config"] == config.digest():
+        if finished and resume and finished.get("config") == config.digest():
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             return finished
@@ -170,7 +170,7 @@ def refuse_other_config(config: Config, folder: Path) -> None:
     path, about = folder / "config.yaml", read_json(folder / "run.json")
     if not path.exists() or about is None:
         return
-    changed = config.differences(yaml.safe_load(path.read_text()))
+    changed = config.differences(mapping_in(path)[0])
     if not changed and about.get("config", config.digest()) != config.digest():
         raise config.error(
             "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
@@ -283,7 +283,10 @@ def eval_only(config: Config, folder: Path) -> Results:
 def began_with(weights: str, folder: Path) -> bool:
     """Whether these are the weights that the student of the run in ``folder`` began with."""
     path = folder / "config.yaml"
-    return path.exists() and yaml.safe_load(path.read_text())["STUDENT"]["WEIGHTS"] == weights
+    if not path.exists():
+        return False
+    branch = mapping_in(path)[0].get("STUDENT")
+    return isinstance(branch, dict) and branch.get("WEIGHTS") == weights
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -293,9 +296,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ConfigError: it is there, and broken.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is broken: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is broken: it holds no mapping.")
     return content

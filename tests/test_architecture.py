@@ -74,7 +74,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
+        "config", "evaluation", "layers", "plan", "reports", "run_folder", "startup", "teachers",
+        "trainer",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}
