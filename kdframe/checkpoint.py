@@ -93,8 +93,11 @@ def newest(folder: Path) -> dict[str, Any] | None:
     for step in steps:
         path = folder / f"step_{step}.pt"
         if not path.with_suffix(".json").exists() and holds_together(path):
-            log.warning("%s is taken: its save ended before its manifest was written", path)
-            return load_state(path.read_bytes())
+            state, fault = load_state(path.read_bytes())
+            if state is not None:
+                log.warning("%s is taken: its save ended before its manifest was written", path)
+                return state
+            log.warning("%s is passed over: %s", path, fault)
     if steps:
         raise NoCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start anew.")
     return None
@@ -125,22 +128,25 @@ def examine(path: Path, step: int) -> tuple[dict[str, Any] | None, str]:
         return None, f"it has {len(data)} bytes instead of {size}"
     if hashlib.sha256(data).hexdigest() != sha256:
         return None, "its digest differs"
-    try:
-        state = load_state(data)
-    except Exception as error:  # torch raises nearly anything for what isn't its own
-        return None, f"it holds no state of a run ({type(error).__name__})"
+    state, fault = load_state(data)
+    if state is None:
+        return None, fault
     about = (path.name, step, step, state.get("config", config))
     if (name, at, state.get("step"), config) != about:
         return None, "its manifest is of another checkpoint"
     return state, ""
 
 
-def load_state(data: bytes) -> dict[str, Any]:
-    """A checkpoint's content; nothing but tensors and plain values is loaded."""
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise TypeError("a state is a dict")
-    return state
+def load_state(data: bytes) -> tuple[dict[str, Any] | None, str]:
+    """A checkpoint's content, or what is wrong with it.
+
+    Nothing but tensors and plain values is loaded.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises nearly anything for what isn't its own
+        return None, f"it holds no state of a run ({type(error).__name__})"
+    return (state, "") if isinstance(state, dict) else (None, "it holds no state of a run")
 
 
 def holds_together(path: Path) -> bool:

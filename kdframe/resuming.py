@@ -9,6 +9,7 @@ from kdframe.config import Config, ConfigError
 from kdframe.layers import mapping_in
 from kdframe.run_folder import CHECKPOINTS, read_json
 from kdframe.trainer import Trainer
+from kdframe.values import one_line
 
 log = logging.getLogger("kdframe")
 
@@ -46,7 +47,13 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
     """Takes the newest whole checkpoint, if there is one; ``begun``: there might be."""
     state = checkpoint.newest(folder / CHECKPOINTS)
     if state is not None:
-        trainer.load(state)
+        try:
+            trainer.load(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            why = one_line(str(error))[:200]
+            raise checkpoint.NoCheckpoint(
+                f"{folder}: the newest checkpoint isn't one of this run: {why}"
+            ) from error
         log.info("resumed at step %d of %d", trainer.step, trainer.steps)
     elif begun:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)

@@ -73,7 +73,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
         "trainer",
     },
-    "resuming": {"checkpoint", "config", "layers", "run_folder", "trainer"},
+    "resuming": {"checkpoint", "config", "layers", "run_folder", "trainer", "values"},
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
