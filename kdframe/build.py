@@ -57,19 +57,30 @@ def build_data(config: Config, device: torch.device) -> Data:
     with blame(config, "DATASET.VAL"):
         own = "val" in train.splits and branch.VAL > 0
         kept, held = hold_out(len(train), 0.0 if own else branch.VAL)
-        val = None
+        val = third = None
         if own:
             third = build_dataset(config, "val")
             val = make(third, torch.arange(len(third)))
         elif len(held):
             val = make(train, held)
-    if list(train.classes) != list(test.classes):
-        raise config.error("DATASET", "the training and the test split have other classes.")
+    for split, other in (("test", test), ("val", third)):
+        if other is not None and list(other.classes) != list(train.classes):
+            where = difference(list(train.classes), list(other.classes))
+            raise config.error("DATASET", f"{split} has other classes than train: {where}.")
     about = {"classes": list(train.classes), "mean": list(train.mean), "std": list(train.std)}
     with blame(config, "SOLVER.BATCH_SIZE"):
         loader = make(train, kept)
         loader.steps(config.tree.SOLVER.BATCH_SIZE)
     return Data(loader, val, make(test, torch.arange(len(test))), about, (3, *train.size))
+
+
+def difference(train: list[str], other: list[str]) -> str:
+    """Where two lists of classes part."""
+    if missing := [name for name in train if name not in other]:
+        return f"it lacks {brief(missing)}"
+    if more := [name for name in other if name not in train]:
+        return f"it has {brief(more)} besides"
+    return f"their order is {brief(other)}, and train's {brief(train)}"
 
 
 def build_backbone(
@@ -111,8 +122,10 @@ def load_weights(config: Config, branch: str, backbone: Backbone, file: str, dat
             checkpoint.fit(weights, backbone.network, Path(file), backbone.foreign)
 
 
-def brief(values: list[Any]) -> str:
-    """A list as a reader can take it in."""
+def brief(values: Any) -> str:
+    """A list as a reader can take it in; a file may say something else in its place."""
+    if not isinstance(values, list):
+        return str(values)[:60]
     shown = ", ".join(map(str, values[:5]))
     return f"({shown}, ... {len(values)} in all)" if len(values) > 5 else f"({shown})"
 

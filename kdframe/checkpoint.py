@@ -93,8 +93,11 @@ def newest(folder: Path) -> dict[str, Any] | None:
     for step in steps:
         path = folder / f"step_{step}.pt"
         if not path.with_suffix(".json").exists() and holds_together(path):
-            log.warning("%s is taken: its save ended before its manifest was written", path)
-            return load_state(path.read_bytes())
+            state, fault = load_state(path.read_bytes())
+            if state is not None:
+                log.warning("%s is taken: its save ended before its manifest was written", path)
+                return state
+            log.warning("%s is passed over: %s", path, fault)
     if steps:
         raise NoCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start anew.")
     return None
@@ -113,7 +116,7 @@ def examine(path: Path, step: int) -> tuple[dict[str, Any] | None, str]:
         name, size, sha256, at, config = (said[key] for key in MANIFEST)
     except FileNotFoundError:
         return None, "its manifest is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, "its manifest can't be read"
     try:
         data = path.read_bytes()
@@ -125,22 +128,25 @@ def examine(path: Path, step: int) -> tuple[dict[str, Any] | None, str]:
         return None, f"it has {len(data)} bytes instead of {size}"
     if hashlib.sha256(data).hexdigest() != sha256:
         return None, "its digest differs"
-    try:
-        state = load_state(data)
-    except Exception as error:  # torch raises nearly anything for what isn't its own
-        return None, f"it holds no state of a run ({type(error).__name__})"
+    state, fault = load_state(data)
+    if state is None:
+        return None, fault
     about = (path.name, step, step, state.get("config", config))
     if (name, at, state.get("step"), config) != about:
         return None, "its manifest is of another checkpoint"
     return state, ""
 
 
-def load_state(data: bytes) -> dict[str, Any]:
-    """A checkpoint's content; nothing but tensors and plain values is loaded."""
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise TypeError("a state is a dict")
-    return state
+def load_state(data: bytes) -> tuple[dict[str, Any] | None, str]:
+    """A checkpoint's content, or what is wrong with it.
+
+    Nothing but tensors and plain values is loaded.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises nearly anything for what isn't its own
+        return None, f"it holds no state of a run ({type(error).__name__})"
+    return (state, "") if isinstance(state, dict) else (None, "it holds no state of a run")
 
 
 def holds_together(path: Path) -> bool:
@@ -171,8 +177,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
-            return safetensors.torch.load_file(path), about
-        except (SafetensorError, json.JSONDecodeError) as error:
+            return safetensors.torch.load_file(path), about if isinstance(about, dict) else {}
+        except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals(HARMLESS):
@@ -182,9 +188,21 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for key in ("state_dict", "model", "student"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(map(is_weight, content, content.values())):
         raise ValueError(f"{path} holds no mapping of names to tensors")
     return content, {}
+
+
+def is_weight(name: object, tensor: object) -> bool:
+    """Whether they are a name and plain numbers: not sparse, quantised, complex or without data."""
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+    )
 
 
 def fit(

@@ -4,17 +4,17 @@ Pass 1, ``read``, answers what needs no part, without torch: YAML, kdframe's own
 Pass 2, ``Draft.load``, imports the parts that are named, and lets their options join the tree.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
 from kdframe.layers import Layer, from_file, from_words, is_file, overlay
-from kdframe.options import grow, idle_teachers
-from kdframe.resolved import RECIPES, Config, source_of
+from kdframe.nearest import nearest, one_slip
+from kdframe.options import grow, idle_teachers, idle_terms
+from kdframe.resolved import RECIPES, Config, set_by, source_of
 from kdframe.schema import (
     BRANCHES,
     ENTRIES,
@@ -29,7 +29,7 @@ from kdframe.schema import (
     written,
 )
 from kdframe.shipped import find
-from kdframe.values import ConfigError, hint, shown
+from kdframe.values import ConfigError, hint, shown, unknown
 
 __all__ = ["Config", "ConfigError", "Draft", "load", "read"]
 
@@ -67,15 +67,20 @@ class Draft:
     warnings: tuple[str, ...]
     recipes: dict[str, "Draft"]
     shared: Mapping[str, Any]
+    lines: Mapping[str, int]
     layers: tuple[Layer, ...]
 
     def source(self, key: str) -> str:
         """Where that key, or the nearest branch above it, was set."""
         return source_of(key, self.sources, self.path)
 
+    def line(self, key: str) -> int:
+        """As of :class:`Config`."""
+        return self.lines.get(set_by(key, self.sources), 0)
+
     def error(self, key: str, message: str) -> ConfigError:
         """As of :class:`Config`."""
-        return ConfigError(f"{self.source(key)}: {key}: {message}")
+        return ConfigError(f"{self.source(key)}: {key}: {message}", self.line(key))
 
     def load(self) -> Config:
         """Pass 2; imports the parts that are named, and torch with them.
@@ -93,7 +98,7 @@ class Draft:
                     raise self.error(
                         "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
                     )
-        idle = {**dropped, **dict(idle_teachers(tree))}
+        idle = {**dropped, **dict(idle_teachers(tree)), **dict(idle_terms(tree))}
         whole = CfgNode(tree)
         whole.freeze()
         return Config(
@@ -103,6 +108,7 @@ class Draft:
             warnings=(*self.warnings, *(str(self.error(*why)) for why in idle.items())),
             recipes=recipes,
             shared=self.shared,
+            lines=self.lines,
         )
 
 
@@ -120,14 +126,20 @@ def first_pass(
     known = known_keys(written([*files, *over]))
     layers = tuple(checked(layer, known) for layer in (*files, *over))
     tree, sources, warnings = laid(layers)
-    for key, why in without_effect(tree):
-        warnings.append(f"{source_of(key, sources, path)}: {key}: {why}")
     handed: dict[str, Any] = {}
     for layer in shared:
         overlay(handed, layer.data, layer.source, {})
-    draft = Draft(CfgNode(tree), path, sources, tuple(warnings), {}, handed, layers)
+    lines = {
+        key: line
+        for layer in layers
+        for key, line in layer.lines.items()
+        if sources.get(key) == layer.source
+    }
+    draft = Draft(CfgNode(tree), path, sources, (), {}, handed, lines, layers)
+    warnings += [str(draft.error(*why)) for why in without_effect(tree)]
+    draft = replace(draft, warnings=tuple(warnings))
     for key, why in contradictions(tree):
-        raise draft.error(key, why)
+        raise slip(draft, key.partition(".")[0]) or draft.error(key, why)
     refuse_missing_weights(draft)
     read_recipes(draft, shared, (*above, path.resolve()))
     for at in teachers_of(tree):
@@ -169,6 +181,20 @@ def laid(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str], list[
     return tree, sources, warnings
 
 
+def slip(draft: Draft, at: str) -> ConfigError | None:
+    """The answer to a key that is an own one of its branch but for a letter, where that is missed.
+
+    Otherwise it waits for pass 2: it may be an option of the part.
+    """
+    own = list(BRANCHES[branch_of(at)])
+    for key in draft.tree[at]:
+        name = f"{at}.{key}"
+        if key not in own and any(one_slip(key, other) for other in own):
+            known = [f"{at}.{other}" for other in own]
+            return unknown(draft.source(name), name, known, draft.line(name))
+    return None
+
+
 def refuse_missing_weights(draft: Draft) -> None:
     for branch in ("STUDENT", *teachers_of(draft.tree)):
         value, words = draft.tree[branch].WEIGHTS, WEIGHTS[branch_of(branch)]
@@ -176,7 +202,7 @@ def refuse_missing_weights(draft: Draft) -> None:
             raise draft.error(
                 f"{branch}.WEIGHTS",
                 f"there is no file {value}, and it is not {' or '.join(words)}."
-                f"{hint(difflib.get_close_matches(value, words, n=1))}",
+                f"{hint(nearest(value, words))}",
             )
 
 
@@ -213,8 +239,9 @@ def settle_teacher(draft: Draft, at: str) -> None:
             )
         teacher.NAME = name
     elif teacher.NAME and not (teacher.WEIGHTS or teacher.TRAIN):
-        raise draft.error(at, "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random).")
+        why = "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random)."
+        raise slip(draft, at) or draft.error(at, why)
     elif not teacher.NAME and (at != "TEACHER" or dict(teacher) != unset):
-        raise draft.error(at, "it has settings, and neither NAME nor CONFIG.")
+        raise slip(draft, at) or draft.error(at, "it has settings, and neither NAME nor CONFIG.")
     if at != "TEACHER" and not draft.tree.TEACHER.NAME:
         raise draft.error(at, "it is one more teacher, and TEACHER names none.")

@@ -1,16 +1,20 @@
 """From an exception to one line on stderr and an exit code.
 
 0 done; 1 a fault of kdframe's own; 2 the user's; 3 diverged; 4 storage; 5 no whole checkpoint where
-one is needed; 6 a worker, a process or memory died; 130, 143 stopped by SIGINT, SIGTERM.
+one is needed; 6 a worker, a process, memory or descriptors gave out; 130, 143 stopped by SIGINT,
+SIGTERM; 141 whoever read what is printed went away.
 """
 
 import errno
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
 
-from kdframe.config import ConfigError
+from kdframe.values import ConfigError, one_line
 
 STORAGE = {
     errno.ENOSPC,
@@ -21,18 +25,84 @@ STORAGE = {
     errno.EFBIG,
     errno.EIO,
 }
+MAIN = threading.main_thread()  # no other may set a signal's handler
+GONE = 128 + signal.SIGPIPE
+SPENT = {  # what torch says where something gave out: what did, and what helps
+    "Too many open files": (
+        "too few file descriptors: raise them (ulimit -n), or lower DATASET.WORKERS."
+    ),
+    "received 0 items of ancdata": (
+        "too few file descriptors: raise them (ulimit -n), or lower DATASET.WORKERS."
+    ),
+    "unable to allocate shared memory": (
+        "/dev/shm is full: batches go from workers to training through it; enlarge it, or set "
+        "DATASET.WORKERS 0."
+    ),
+    "is killed by signal: Bus error": (
+        "a worker died of a full /dev/shm: batches go through it; enlarge it, or set "
+        "DATASET.WORKERS 0."
+    ),
+    "can't allocate memory": "there isn't enough memory: {}",
+    "can't start new thread": "no further thread can be started (ulimit -u).",
+    "Resource temporarily unavailable": "no further process can be started (ulimit -u).",
+}
 
 
 def answered(work: Callable[[], None], debug: bool = False) -> int:
-    """Runs ``work``; a failure is one line on stderr, with its traceback only for ``debug``."""
+    """Runs ``work``; a failure is one line on stderr, with its traceback only for ``debug``.
+
+    Where the reader of stdout went away (``| head``), it ends without a word, as Unix tools do.
+    """
+    interrupted = Interrupt()
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler and threading.current_thread() is MAIN
+    if ours:
+        signal.signal(signal.SIGINT, interrupted)
     try:
-        work()
+        try:
+            work()
+        finally:
+            flush()  # here, and not when nobody can answer any more
     except (Exception, KeyboardInterrupt) as error:
+        if is_gone() and isinstance(error, BrokenPipeError):
+            return GONE
+        if interrupted.came and not isinstance(error, KeyboardInterrupt):
+            error = KeyboardInterrupt()  # a library that was being imported made it its own fault
         if debug:
             traceback.print_exc()
         print(f"error: {sentence(error)}", file=sys.stderr)
         return code_of(error)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
     return 0
+
+
+class Interrupt:
+    """Python's own answer to SIGINT, KeyboardInterrupt; and notes that it ``came``."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+def flush() -> None:
+    """Writes out what was printed; there is no stdout where it was closed (``>&-``)."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def is_gone() -> bool:
+    """Whether stdout takes nothing any more; then what is still to be printed goes nowhere."""
+    try:
+        flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def code_of(error: BaseException) -> int:
@@ -43,16 +113,31 @@ def code_of(error: BaseException) -> int:
         return 128 + signal.SIGINT
     if isinstance(error, OSError) and error.errno in STORAGE:
         return 4
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or spent(error):
         return 6
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return 6
     return int(getattr(error, "exit_code", 1))
 
 
+def spent(error: BaseException) -> str:
+    """What gave out, if it is that; torch and workers say so in many types and languages."""
+    if not isinstance(error, OSError | RuntimeError):
+        return ""
+    said = str(error)
+    last = said.strip().rpartition("\n")[2]
+    return next((answer.format(last) for sign, answer in SPENT.items() if sign in said), "")
+
+
 def sentence(error: BaseException) -> str:
     """What an exception says, in one line; a fault of our own says where to look."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by SIGINT"
+    if isinstance(error, ConfigError):
+        return str(error)
+    if answer := spent(error):
+        return one_line(answer)
+    lines = [one_line(line.strip()) for line in str(error).splitlines() if line.strip()]
     if code_of(error) == 1:
         text = f"{type(error).__name__}: {lines[0] if lines else ''}"
         where = "".join(f"{note}; " for note in getattr(error, "__notes__", ())[:1])

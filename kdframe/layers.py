@@ -1,24 +1,19 @@
-"""What a user wrote, as layers of plain data: a file's bases, the file, the command line.
+"""What a user wrote, as layers of plain data: a file's bases, the file, the command line."""
 
-YAML is read as data and nothing else: no tags, no aliases, no key twice, and of its words only
-true and false are bools, so that ``off`` and ``no`` can be names.
-"""
-
-import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from kdframe.nearest import nearest
 from kdframe.values import ConfigError, hint, shown
+from kdframe.yaml_text import parse
 
 SIZE = 2**20  # bytes of a file
 DEPTH = 8  # files in a chain of bases
-NESTED = 20  # mappings and lists, one in another
 KEY = re.compile(r"[A-Z][\w/]*(\.[\w/-]+)*")
-TAG = "tag:yaml.org,2002:"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash left
+HOME = "configs"  # a folder of this name holds configs that may stand on one another
 
 
 class Layer(NamedTuple):
@@ -27,30 +22,61 @@ class Layer(NamedTuple):
     source: str  # as messages name it
     folder: Path  # what the paths in it are relative to
     data: dict[str, Any]
+    lines: Mapping[str, int] = {}  # of every dotted key, from 1; none on a command line
 
 
 def from_file(path: Path, named_by: str = "", above: tuple[Path, ...] = ()) -> list[Layer]:
     """The layers of a file, its deepest ``_BASE_`` first.
 
     Raises:
-        ConfigError: a file that isn't there or isn't a plain mapping; bases in a circle.
+        ConfigError: a file that isn't there or isn't a plain mapping; bases in a circle, or
+            outside the tree of the config that they are the bases of.
     """
-    data = parse(text_of(path, named_by), str(path))
-    if not isinstance(data, dict | None):
-        raise ConfigError(f"{path}: a config is a mapping of keys, not {shown(data)}.")
-    data = data or {}
+    data, lines = mapping_in(path, named_by)
     chain = (*above, path.resolve())
     if path.resolve() in above:
         raise ConfigError(f"{named_by}{path} leads back to itself.")
     if len(chain) > DEPTH:
         raise ConfigError(f"{named_by}{path} is number {len(chain)} in a chain of at most {DEPTH}.")
-    layer = Layer(str(path), path.parent, data)
+    layer = Layer(str(path), path.parent, data, lines)
     if "_BASE_" not in data:
         return [layer]
-    base = data.pop("_BASE_")
+    base, line = data.pop("_BASE_"), lines["_BASE_"]
     if not isinstance(base, str) or "://" in base or Path(base).is_absolute():
-        raise ConfigError(f"{path}: _BASE_ takes a path relative to this file, not {shown(base)}.")
-    return [*from_file(path.parent / base, f"{path}: _BASE_: ", chain), layer]
+        raise ConfigError(
+            f"{path}: _BASE_ takes a path relative to this file, not {shown(base)}.", line
+        )
+    tree, below = tree_of(chain[0]), path.parent / base
+    if is_file(below) and not any(folder in below.resolve().parents for folder in tree):
+        raise ConfigError(
+            f"{path}: _BASE_: {base} is outside of {' and '.join(map(str, tree))}: a config stands "
+            "on files of its own tree alone.",
+            line,
+        )
+    return [*from_file(below, f"{path}: _BASE_: ", chain), layer]
+
+
+def mapping_in(path: Path, named_by: str = "") -> tuple[dict[str, Any], Mapping[str, int]]:
+    """What one file says, and the line of every dotted key.
+
+    Raises:
+        ConfigError: it isn't there, or isn't a plain mapping; ``named_by`` begins the sentence
+            about one that isn't there.
+    """
+    data, lines = parse(text_of(path, named_by), str(path))
+    if not isinstance(data, dict | None):
+        raise ConfigError(f"{path}: a config is a mapping of keys, not {shown(data)}.")
+    return data or {}, lines
+
+
+def tree_of(config: Path) -> list[Path]:
+    """The folders that hold a config's bases, however far down: its own, the nearest one above it
+    that is named configs, and the working folder if the config is in there.
+    """
+    above, here = list(config.resolve().parents), Path.cwd().resolve()
+    home = [folder for folder in above if folder.name == HOME][:1]
+    widest = [*([here] if here in above else []), *home, above[0]]
+    return [folder for folder in widest if not set(folder.parents) & set(widest)]
 
 
 def from_words(words: Sequence[str]) -> Layer:
@@ -71,7 +97,7 @@ def from_words(words: Sequence[str]) -> Layer:
         value = text if sign else next(rest, None)
         if value is None:
             raise ConfigError(f"command line: {key} has no value.")
-        setting: Any = parse(value, f"command line: {key}") if value else ""
+        setting: Any = parse(value, f"command line: {key}")[0] if value else ""
         for part in reversed(key.split(".")):
             setting = {part: setting}
         overlay(data, setting, "command line", {})
@@ -107,70 +133,35 @@ def is_file(path: Path) -> bool:
 
 def text_of(path: Path, named_by: str) -> str:
     """A file's text; ``named_by`` begins the message where there is no such file."""
+    if URL.match(str(path)):
+        raise ConfigError(f"{named_by}{path} is an address; only files are read.")
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{named_by}{path} is no .yaml file; nothing else is read.")
     if not is_file(path):
-        others = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, others, n=1)
-        raise ConfigError(f"{named_by}there is no file {path}.{hint(near)}")
+        raise ConfigError(f"{named_by}{missing(path)}")
     try:
         with path.open("rb") as file:
             raw = file.read(SIZE + 1)
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: it can't be read: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: it can't be read: {error.strerror}.") from error
     if len(raw) > SIZE:
         raise ConfigError(f"{path}: a config is at most 1 MiB.")
-    return text
-
-
-def parse(text: str, source: str) -> Any:
-    """YAML as plain data; ``source`` begins the message about what isn't."""
     try:
-        level = 0
-        for event in yaml.parse(text, Loader):
-            level += isinstance(event, yaml.CollectionStartEvent)
-            level -= isinstance(event, yaml.CollectionEndEvent)
-            if level > NESTED:
-                refuse("it nests too deep", event.start_mark)
-            if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                refuse("anchors, aliases and tags are not allowed", event.start_mark)
-        return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{source}: {line}{error.problem}.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{source}: {' '.join(str(error).split())}.") from error
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}: line {line}: it can't be read as UTF-8 ({error.reason})."
+        ) from error
 
 
-class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, narrowed; its own reads yes, off and 2026-01-01 as no strings."""
-
-    yaml_implicit_resolvers = {
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag in (f"{TAG}null", f"{TAG}int", f"{TAG}float")
-            or (tag == f"{TAG}bool" and first in "tTfF")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            word = key.value if isinstance(key.value, str) else "a list"
-            if key.tag != f"{TAG}str" or not re.fullmatch(r"[\w/-]+", word):
-                refuse(
-                    f"a key is a word of letters, digits, _, / and -, not {shown(word)}",
-                    key.start_mark,
-                )
-            if word in seen:
-                refuse(f"{word} stands here twice", key.start_mark)
-            seen.add(word)
-        return super().construct_mapping(node, deep)
-
-
-def refuse(problem: str, mark: Any) -> None:
-    """Ends the reading, with the line."""
-    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+def missing(path: Path) -> str:
+    """The sentence about a file that isn't there, or isn't one that can be read from end to end."""
+    try:
+        if path.exists():
+            return f"{path} is {'a folder' if path.is_dir() else 'a device or a pipe'}, not a file."
+        folder = path.parent if path.parent.is_dir() else None
+        near = nearest(path.name, [p.name for p in folder.glob("*.y*ml")]) if folder else []
+    except OSError:  # it leads in a circle, or may not be looked at
+        near = []
+    return f"there is no file {path}.{hint([name for name in near if name != path.name])}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kdframe.modules import import_modules
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
 from kdframe.schema import BRANCHES, ENTRIES, branch_of, known_keys, teachers_of
 from kdframe.values import ConfigError, Key, kind_of, shown, take, unknown
@@ -32,12 +30,13 @@ def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], d
         recipes: the configs that it names, by key; a teacher's options come from its own.
 
     Returns:
-        The tree; and the settings that fell away with the part they were for, each with why.
+        The tree; and the settings without effect (of a part that was replaced; a module that
+        registers nothing), each with why.
 
     Raises:
         ConfigError: a module, a part or an option that isn't there, or a value it doesn't take.
     """
-    import_modules(draft)
+    idle_modules = import_modules(draft)
     tree = {key: value for key, value in draft.tree.items() if key not in ENTRIES}
     tree |= {branch: dict(draft.tree[branch]) for branch in ENTRIES}
     keys = {place.at: keys_of(draft, place) for place in places(draft.tree)}
@@ -47,7 +46,7 @@ def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], d
             name: key._replace(default=recipe.tree["STUDENT"][name])
             for name, key in keys[at].items()
         }
-    known, dropped = known_keys(keys), {}
+    known, dropped = known_keys(keys), dict(idle_modules)
     for at, joined in keys.items():
         branch, _, entry = at.partition(".")
         inside, last = (tree[branch], entry) if entry else (tree, branch)
@@ -56,18 +55,6 @@ def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], d
     for at, recipe in trained.items():
         refuse_other_teacher(draft, at, tree[at], keys[at], recipe)
     return tree, dropped
-
-
-def import_modules(draft: Draft) -> None:
-    """Lets the user's own modules register their parts."""
-    if draft.tree["MODULES"] and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a script's own folder is tools/
-    for name in draft.tree["MODULES"]:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # it runs the user's code: whatever that raises, it names
-            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise draft.error("MODULES", f"{name} can't be imported: {why}") from error
 
 
 def places(tree: Any) -> Iterator[Place]:
@@ -91,7 +78,8 @@ def keys_of(draft: Draft, place: Place) -> dict[str, Key]:
         options, hints = registry.options(part), registry.hints(part)
     except (UnknownPart, ImportError, ValueError) as error:
         key = at if entry else f"{at}.NAME"
-        raise ConfigError(f"{draft.source(key)}: {branch if entry else key}: {error}") from error
+        where = f"{draft.source(key)}: {branch if entry else key}"
+        raise ConfigError(f"{where}: {error}", draft.line(key)) from error
     alone = registry is DISTILLERS and not draft.tree["TEACHER"]["NAME"]
     if alone and not registry.does_without(part, "teacher"):
         raise draft.error(at, "it needs a teacher, and TEACHER names none.")
@@ -115,10 +103,10 @@ def filled(
     for key, value in given.items():
         name, source = f"{at}.{key}", draft.source(f"{at}.{key}")
         if key in keys:
-            branch[key] = take(source, name, value, keys[key])
+            branch[key] = take(source, name, value, keys[key], draft.line(name))
         elif key not in own:
             if sources.index(source) >= renamed(draft, at):
-                raise unknown(source, name, known)
+                raise unknown(source, name, known, draft.line(name))
             dropped[name] = f"it has no effect: {at}.NAME is now {own['NAME']}."
     return branch, dropped
 
@@ -143,6 +131,24 @@ def idle_teachers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     asks = any(not DISTILLERS.does_without(term, "teacher") for term in terms)
     if tree["TEACHER"]["TRAIN"] and not asks:
         yield "TEACHER.TRAIN", "the two have no effect on each other: no term compares them."
+
+
+def idle_terms(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Terms that do less here than their name says, and why."""
+    terms = {
+        entry: entry.partition("/")[0] for entry, given in tree["LOSS"].items() if given is not None
+    }
+    deploying = [name for name in terms.values() if hasattr(DISTILLERS[name], "deployed")]
+    for entry, name in terms.items():
+        if name == "dml" and not tree["TEACHER"]["TRAIN"]:
+            yield f"LOSS.{entry}", "nothing is mutual: it is kd of TEMPERATURE 1 (TEACHER.TRAIN)."
+        if "teachers" in DISTILLERS.needs(name) and len(teachers_of(tree)) == 1:
+            yield f"LOSS.{entry}", "it takes several teachers (TEACHER/2), and with one it is kd."
+        if name == "cross_entropy" and deploying:
+            yield (
+                f"LOSS.{entry}",
+                (f"it trains a classifier that is thrown away: {deploying[0]} deploys another."),
+            )
 
 
 def refuse_other_teacher(

@@ -5,7 +5,6 @@ default.  A registry imports its folder of ``kdframe`` at the first look-up, and
 package's entry point (group ``kdframe.<kind>``) only when its name is asked for.
 """
 
-import difflib
 import importlib
 import inspect
 import typing
@@ -13,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
+
+from kdframe.nearest import nearest
+from kdframe.values import hint
 
 Part = Callable[..., Any]
 P = TypeVar("P", bound=Part)
@@ -105,9 +107,8 @@ class Registry:
         for names, make in self._families:
             if name in names():
                 return make(name)
-        near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UnknownPart(f"{self.kind} has no {name!r}.{hint}")
+        near = nearest(name, self.names(), cutoff=0.5)
+        raise UnknownPart(f"{self.kind} has no {name!r}.{hint(near)}")
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()
@@ -124,6 +125,10 @@ class Registry:
         """Every name that can be looked up, the families' too."""
         own = list(self)
         return [*own, *(n for names, _ in self._families for n in names() if n not in own)]
+
+    def homes(self) -> dict[str, str]:
+        """The module of every part that is registered so far; imports nothing."""
+        return {name: part.__module__ for name, part in self._parts.items()}
 
     def options(self, name: str) -> dict[str, Any]:
         """A part's options and their defaults."""

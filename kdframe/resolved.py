@@ -28,6 +28,7 @@ class Config:
         warnings: the settings without effect, a sentence each.
         recipes: the configs behind a teacher's CONFIG and BASELINE, by that key.
         shared: what the recipes took from a command line.
+        lines: of every key that was set in a file, from 1.
     """
 
     tree: CfgNode
@@ -36,14 +37,19 @@ class Config:
     warnings: tuple[str, ...]
     recipes: Mapping[str, "Config"]
     shared: Mapping[str, Any]
+    lines: Mapping[str, int]
 
     def error(self, key: str, message: str) -> ConfigError:
         """The error of that key, naming where it or the nearest branch above it was set."""
-        return ConfigError(f"{self.source(key)}: {key}: {message}")
+        return ConfigError(f"{self.source(key)}: {key}: {message}", self.line(key))
 
     def source(self, key: str) -> str:
         """Where that key, or the nearest branch above it, was set."""
         return source_of(key, self.sources, self.path)
+
+    def line(self, key: str) -> int:
+        """Its line there; 0 on a command line, and for what nobody set."""
+        return self.lines.get(set_by(key, self.sources), 0)
 
     def dump(self) -> str:
         """The whole tree as YAML that loads to an equal config."""
@@ -82,9 +88,14 @@ class Config:
 
 def source_of(key: str, sources: Mapping[str, str], path: Path) -> str:
     """Where that key, or the nearest branch above it, was set."""
+    return sources.get(set_by(key, sources), str(path))
+
+
+def set_by(key: str, sources: Mapping[str, str]) -> str:
+    """That key, or the nearest branch above it that was set; empty if none was."""
     while key and key not in sources:
         key = key.rpartition(".")[0]
-    return sources.get(key, str(path))
+    return key
 
 
 def plain(value: Any) -> Any:

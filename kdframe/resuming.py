@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kdframe import checkpoint
 from kdframe.config import Config, ConfigError
+from kdframe.layers import mapping_in
 from kdframe.run_folder import CHECKPOINTS, read_json
 from kdframe.trainer import Trainer
+from kdframe.values import one_line
 
 log = logging.getLogger("kdframe")
 
@@ -38,19 +38,22 @@ def written(path: Path) -> dict[str, Any]:
         ConfigError: it is gone or broken, and nobody can say whether this is the same run.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is gone or broken: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} is broken: it holds no mapping.")
-    return tree
+        return mapping_in(path)[0]
+    except ConfigError as error:
+        raise ConfigError(f"{path} is gone or broken: {error}") from error
 
 
 def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
     """Takes the newest whole checkpoint, if there is one; ``begun``: there might be."""
     state = checkpoint.newest(folder / CHECKPOINTS)
     if state is not None:
-        trainer.load(state)
+        try:
+            trainer.load(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            why = one_line(str(error))[:200]
+            raise checkpoint.NoCheckpoint(
+                f"{folder}: the newest checkpoint isn't one of this run: {why}"
+            ) from error
         log.info("resumed at step %d of %d", trainer.step, trainer.steps)
     elif begun:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
@@ -59,4 +62,5 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
 def began_with(weights: str, folder: Path) -> bool:
     """Whether these are the weights that the student of the run in ``folder`` began with."""
     path = folder / "config.yaml"
-    return path.exists() and written(path)["STUDENT"]["WEIGHTS"] == weights
+    student = written(path).get("STUDENT") if path.exists() else None
+    return isinstance(student, dict) and student.get("WEIGHTS") == weights

@@ -73,7 +73,7 @@ def train(
         elif first:
             refuse_occupied(folder)
         finished = parallel.from_first(read_json(folder / "results.json"))
-        if finished and resume and finished["config"] == config.digest():
+        if finished and resume and finished.get("config") == config.digest():
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
             place.say(state="done")  # it may have died between its results and this

@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is broken: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is broken: it holds no mapping.")

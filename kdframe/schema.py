@@ -126,7 +126,7 @@ def checked(layer: Layer, known: list[str]) -> Layer:
         if name in BRANCHES[""]:
             data[name] = own_value(layer, name, value, BRANCHES[""][name])
         elif branch_of(name) not in BRANCHES:
-            raise unknown(layer.source, name, known)
+            raise unknown(layer.source, name, known, layer.lines.get(name, 0))
         elif name in ENTRIES and isinstance(value, dict):
             data[name] = {
                 entry: None if given is None else branch(layer, f"{name}.{entry}", given, known)
@@ -142,13 +142,17 @@ def branch(layer: Layer, at: str, given: Any, known: list[str]) -> dict[str, Any
     top, entry = branch_of(at), at.partition(".")[2]
     if not isinstance(given, dict):
         also = ", or null to drop it" if entry else ""
-        raise ConfigError(f"{layer.source}: {at} takes a mapping{also}, not {shown(given)}.")
+        raise ConfigError(
+            f"{layer.source}: {at} takes a mapping{also}, not {shown(given)}.",
+            layer.lines.get(at, 0),
+        )
     held = {}
     for key, value in given.items():
         if key in BRANCHES[top]:
             held[key] = own_value(layer, f"{at}.{key}", value, BRANCHES[top][key])
         elif top in CLOSED or key != key.upper():
-            raise unknown(layer.source, f"{at}.{key}", known)
+            name = f"{at}.{key}"
+            raise unknown(layer.source, name, known, layer.lines.get(name, 0))
         else:
             held[key] = value
     return held
@@ -156,7 +160,7 @@ def branch(layer: Layer, at: str, given: Any, known: list[str]) -> dict[str, Any
 
 def own_value(layer: Layer, name: str, value: Any, key: Key) -> Any:
     """The value of one of kdframe's own keys; a path as it is reached from the working folder."""
-    value = take(layer.source, name, value, key)
+    value = take(layer.source, name, value, key, layer.lines.get(name, 0))
     return str(layer.folder / value) if is_path(name) and value else value
 
 
@@ -178,6 +182,7 @@ def known_keys(options: Mapping[str, Iterable[str]]) -> list[str]:
     places = {**{name: () for name in BRANCHES if name not in ENTRIES}, **options}
     return [
         *ENTRIES,
+        "_BASE_",
         *(
             f"{at}.{key}".strip(".")
             for at, joined in places.items()

@@ -1,15 +1,26 @@
 """What a setting takes, and the sentence that answers a wrong one."""
 
-import difflib
 import math
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import GenericAlias, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from kdframe.nearest import likeness, nearest, one_slip
+
+INTS = range(-(2**63), 2**63)  # what a tensor holds
+LONGEST = 400  # letters of a word in a message
+
 
 class ConfigError(ValueError):
-    """A wrong config in one line: the file or "command line", the key, the value, what it takes."""
+    """A wrong config in one line: the file or "command line", the key, the value, what it takes.
+
+    ``line`` is the one of the file, from 1; it ends the sentence.
+    """
+
+    def __init__(self, text: str, line: int = 0) -> None:
+        super().__init__(one_line(text) + (f" (line {line})" if line else ""))
 
 
 class Key(NamedTuple):
@@ -30,8 +41,10 @@ WORDS = {
 }
 
 
-def take(source: str, name: str, value: Any, key: Key) -> Any:
+def take(source: str, name: str, value: Any, key: Key, line: int = 0) -> Any:
     """``value`` as ``key`` holds it: a list as a tuple, an int or "1e-3" as a float.
+
+    ``source`` and ``line`` are where it stands.
 
     Raises:
         ConfigError: it isn't one, or out of bounds.
@@ -44,9 +57,11 @@ def take(source: str, name: str, value: Any, key: Key) -> Any:
             return fitted
     bound = key.bound if isinstance(value, int | float | list) else ""
     choices = get_args(key.kind) if get_origin(key.kind) is Literal else ()
-    near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+    near = nearest(str(value), [str(c) for c in choices])
+    large = " It has more than 64 bits." if type(value) is int and value not in INTS else ""
     raise ConfigError(
-        f"{source}: {name} takes {words(key.kind)}{bound}, not {shown(value)}.{hint(near)}"
+        f"{source}: {name} takes {words(key.kind)}{bound}, not {shown(value)}.{large}{hint(near)}",
+        line,
     )
 
 
@@ -71,6 +86,8 @@ def fit(value: Any, kind: Any) -> Any:
     elif kind in (bool, int, str) or origin is Literal:
         allowed = [(type(arg), arg) for arg in args] or [(kind, value)]
         if (type(value), value) in allowed:  # the type as well: True == 1
+            if kind is int and value not in INTS:
+                raise OverflowError
             return value
     raise TypeError
 
@@ -113,23 +130,32 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def unknown(source: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown(source: str, name: str, known: Iterable[str], line: int = 0) -> ConfigError:
     """The answer to a key that isn't there, with the likeliest one of those that are.
 
-    Likeness is of the last word, in any branch (LR is SOLVER.LR), and a bit more in its own.
+    Likeness is of the last word, in any branch (LR is SOLVER.LR), and more in its own, most of all
+    to a key that a slip of one letter makes of it.
     """
     branch, _, word = name.rpartition(".")
 
-    def likeness(other: str) -> float:
+    def alike(other: str) -> float:
         of, _, its = other.rpartition(".")
-        alike = difflib.SequenceMatcher(None, word.upper(), its.upper()).ratio()
-        return alike + 0.2 * (of == branch)
+        home = 0.2 + 0.5 * one_slip(word.upper(), its.upper()) if of == branch else 0.0
+        return likeness(word.upper(), its.upper()) + home
 
-    best = max((other for other in known if other != name), key=likeness, default=name)
-    near = [best] if best != name and likeness(best) > 0.75 else []
-    return ConfigError(f"{source}: there is no {name}.{hint(near)}")
+    best = max((other for other in known if other != name), key=alike, default=name)
+    near = [best] if best != name and alike(best) > 0.75 else []
+    return ConfigError(f"{source}: there is no {name}.{hint(near)}", line)
 
 
 def hint(near: list[str]) -> str:
     """The last sentence of a message, where something is near."""
-    return f" Did you mean {near[0]}?" if near else ""
+    *others, last = near or [""]
+    return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def one_line(text: str) -> str:
+    """What a terminal shows as one line: what can't be printed is escaped, a long word cut."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    half = LONGEST // 2
+    return re.sub(rf"\S{{{LONGEST},}}", lambda m: f"{m[0][:half]}...{m[0][-half:]}", text)

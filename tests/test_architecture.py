@@ -22,8 +22,9 @@ COMMANDS = [p for p in FILES if p.parent.name == "commands" and p.stem in usage.
 REGISTRIES = {registry.kind: registry for registry in (BACKBONES, DATASETS, DISTILLERS, HOOKS)}
 
 MAY_IMPORT = {  # the architecture; add to it only with a reason
-    "registry": set(),
-    "values": set(),
+    "nearest": set(),
+    "values": {"nearest"},
+    "registry": {"nearest", "values"},
     "parallel": set(),
     "writing": set(),
     "checkpoint": {"writing"},
@@ -32,13 +33,15 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "signals": set(),
     "allocator": set(),
     # the config, from plain values up
-    "layers": {"values"},
+    "yaml_text": {"values"},
+    "layers": {"nearest", "values", "yaml_text"},
     "schema": {"layers", "values"},
-    "options": {"registry", "schema", "values"},
+    "modules": {"nearest", "registry", "values"},
+    "options": {"modules", "registry", "schema", "values"},
     "resolved": {"schema", "values"},
     "shipped": {"layers", "values"},
-    "config": {"layers", "options", "resolved", "schema", "shipped", "values"},
-    "exit_codes": {"config"},
+    "config": {"layers", "nearest", "options", "resolved", "schema", "shipped", "values"},
+    "exit_codes": {"values"},
     "lock": {"config"},
     "run_folder": {"config", "lock", "writing"},
     # the parts
@@ -74,7 +77,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "trainer",
     },
     "doctor": {"arithmetic", "datasets"},
-    "resuming": {"checkpoint", "config", "run_folder", "trainer"},
+    "resuming": {"checkpoint", "config", "layers", "run_folder", "trainer", "values"},
     "gradients": {"datasets", "distillation", "plan"},
     "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
     "analysis": {

@@ -117,14 +117,16 @@ def test_a_term_that_returns_no_scalar_is_refused_while_the_run_is_built(
     monkeypatch.setitem(DISTILLERS._parts, "logit_mse", loss)
     with pytest.raises(ConfigError) as caught:
         build_loss.build_terms(config, networks[0], networks[1:], labels)
-    assert str(caught.value) == f"{config.path}: LOSS.logit_mse: {answer}"
+    assert str(caught.value) == f"{config.path}: LOSS.logit_mse: {answer} (line 4)"
 
 
 def test_a_term_that_keeps_something_is_refused_where_the_teacher_learns_too(
     tmp_path, networks
 ) -> None:
     path = written(tmp_path, "LOSS: {dml: {}, feature: {}}\n").path
-    with pytest.raises(ConfigError, match=r"LOSS\.feature: it learns or keeps .* makes two\.$"):
+    with pytest.raises(
+        ConfigError, match=r"LOSS\.feature: it learns or keeps .* makes two\. \(line 4\)$"
+    ):
         build.build_terms(load(path, ["TEACHER.TRAIN=true"]), networks[0], networks[1:], labels)
 
 

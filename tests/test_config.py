@@ -129,7 +129,7 @@ def test_a_message_names_the_file_that_is_wrong() -> None:
     write("_BASE_: x.yaml\nSOLVER: {EPOCHS: 2}")
     write(STUDENT + "SOLVER: {EPOCHS: many}", "configs/student.yaml")
     sentence = "SOLVER.EPOCHS takes an int, not 'many'."
-    assert refusal(path="configs/y.yaml") == f"configs/student.yaml: {sentence}"
+    assert refusal(path="configs/y.yaml") == f"configs/student.yaml: {sentence} (line 5)"
     write(STUDENT, "configs/student.yaml")
     write(TEACHER + "SEED: -1", "configs/teacher.yaml")
     assert refusal(path="configs/y.yaml").startswith("configs/teacher.yaml: SEED takes ")
@@ -141,7 +141,7 @@ def test_a_loss_needs_a_term() -> None:
     assert refusal(path=path).startswith("configs/y.yaml: LOSS: it has no term")
     write(nothing + "LOSS:\n  kd:\n")
     assert refusal(path=path).endswith(
-        "every term is null, which drops it; one without options is kd: {}."
+        "every term is null, which drops it; one without options is kd: {}. (line 3)"
     )
     write(nothing + "LOSS:\n  cross_entropy: {}\n  kd:\n")
     (warning,) = read(path).warnings
@@ -188,10 +188,12 @@ def test_more_teachers_than_the_terms_ask_have_no_effect() -> None:
 def test_a_teacher_needs_something_to_teach() -> None:
     path = write("_BASE_: student.yaml\nTEACHER: {NAME: resnet34}")
     answer = "a teacher needs WEIGHTS or CONFIG (or WEIGHTS: random)."
-    assert refusal(path=path) == f"configs/y.yaml: TEACHER: {answer}"
+    assert refusal(path=path) == f"configs/y.yaml: TEACHER: {answer} (line 2)"
     assert read(path, ["TEACHER.WEIGHTS=random"]).tree.TEACHER.WEIGHTS == "random"
     write("_BASE_: student.yaml\nTEACHER: {DEPTH: 34}")
-    assert refusal(path=path).endswith("TEACHER: it has settings, and neither NAME nor CONFIG.")
+    assert refusal(path=path).endswith(
+        "TEACHER: it has settings, and neither NAME nor CONFIG. (line 2)"
+    )
 
 
 def test_recipes_in_a_circle_are_refused() -> None:
@@ -224,7 +226,7 @@ def test_a_recipe_shares_the_data_of_a_command_line_and_a_baseline_the_seed() ->
 def test_a_baseline_trains_the_same_student() -> None:
     answer = "BASELINE: STUDENT.NAME is 'resnet50' here, and configs/student.yaml has 'resnet18'."
     write("_BASE_: x.yaml\nSTUDENT: {NAME: resnet50}\nBASELINE: student.yaml")
-    assert refusal(path="configs/y.yaml", of=load) == f"configs/y.yaml: {answer}"
+    assert refusal(path="configs/y.yaml", of=load) == f"configs/y.yaml: {answer} (line 3)"
 
 
 def test_paths_are_relative_to_the_file_that_names_them(folder) -> None:

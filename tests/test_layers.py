@@ -43,9 +43,10 @@ def test_words_of_yaml_that_are_names_stay_names(tmp_path) -> None:
         ("- 1\n", "a config is a mapping of keys, not [1]."),
         ("A: " + 30 * "[" + 30 * "]", "line 1: it nests too deep."),
         ("A: " + 10**5 * "[", "line 1: it nests too deep."),
-        ("A: " + 5000 * "9", "Exceeds the limit"),
-        ("A: 1\x00", "special characters are not allowed"),
-        (b"A: \xff", "it can't be read"),
+        ("A:\n  B: " + 5000 * "9", "line 2: Exceeds the limit"),
+        ("A: 1\n" + "B:\n" + 20_000 * "  - 1\n", "a config has at most 20,000 keys and values."),
+        ("A: 1\nB: \x00", "line 2: the character #x0000 can't stand in YAML."),
+        (b"A: 1\nB: \xff", "line 2: it can't be read as UTF-8 (invalid start byte)."),
         ("#" * 2**20 + "\n", "a config is at most 1 MiB."),
     ],
 )
@@ -68,7 +69,7 @@ def test_only_yaml_files_are_read(tmp_path) -> None:
     assert "is no .yaml file" in refusal(path)
     assert not ran.exists()
     (tmp_path / "folder.yaml").mkdir()
-    assert "there is no file" in refusal(tmp_path / "folder.yaml")
+    assert refusal(tmp_path / "folder.yaml").endswith("folder.yaml is a folder, not a file.")
 
 
 def test_bases_come_first_and_are_named_as_they_are_reached(tmp_path, monkeypatch) -> None:

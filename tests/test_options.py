@@ -106,13 +106,15 @@ def test_a_wrong_part_or_option_is_answered_with_the_nearest(setting, answer) ->
 
 def test_a_part_in_the_file_is_answered_by_the_files_name() -> None:
     Path("x.yaml").write_text(CONFIG.replace("alone: {}", "alon: {}"))
-    assert refusal("SEED=1") == "x.yaml: LOSS: distillers has no 'alon'. Did you mean alone?"
+    assert refusal("SEED=1") == (
+        "x.yaml: LOSS: distillers has no 'alon'. Did you mean alone? (line 5)"
+    )
 
 
 def test_a_term_without_a_teacher_to_learn_from_is_refused() -> None:
     without = CONFIG.replace("TEACHER: {NAME: big, WEIGHTS: random}", "")
     Path("x.yaml").write_text(without)
-    assert refusal() == "x.yaml: LOSS.match: it needs a teacher, and TEACHER names none."
+    assert refusal() == ("x.yaml: LOSS.match: it needs a teacher, and TEACHER names none. (line 5)")
     assert not load("x.yaml", ["LOSS.match=null", "LOSS.match/again=null"]).tree.TEACHER.NAME
 
 
@@ -120,7 +122,9 @@ def test_options_of_a_part_that_was_replaced_fall_away_with_a_warning() -> None:
     Path("x.yaml").write_text(CONFIG.replace("NAME: small", "NAME: small, DEPTH: 9"))
     config = load("x.yaml", ["STUDENT.NAME=big", "STUDENT.WIDTH=3"])
     assert config.tree.STUDENT == {"NAME": "big", "WEIGHTS": "", "WIDTH": 3.0, "WIDTHS": (1, 2)}
-    assert config.warnings == ("x.yaml: STUDENT.DEPTH: it has no effect: STUDENT.NAME is now big.",)
+    assert config.warnings == (
+        "x.yaml: STUDENT.DEPTH: it has no effect: STUDENT.NAME is now big. (line 2)",
+    )
     assert "STUDENT.DEPTH" not in config.sources
 
 
@@ -130,7 +134,9 @@ def test_options_that_the_layer_of_the_name_sets_in_vain_are_refused() -> None:
     )
     Path("base.yaml").write_text("STUDENT: {DEPHT: 3}")
     Path("x.yaml").write_text("_BASE_: base.yaml\n" + CONFIG)
-    assert refusal() == "base.yaml: there is no STUDENT.DEPHT. Did you mean STUDENT.DEPTH?"
+    assert refusal() == (
+        "base.yaml: there is no STUDENT.DEPHT. Did you mean STUDENT.DEPTH? (line 1)"
+    )
 
 
 def test_a_teachers_options_are_its_recipes() -> None:

@@ -129,11 +129,13 @@ def test_differences_name_key_old_and_new() -> None:
 
 def test_an_error_names_where_the_key_or_the_branch_above_it_was_set() -> None:
     config = load("x.yaml", ["LOSS.kd.WEIGHT=2"])
-    for key, source in (
-        ("LOSS.kd.WEIGHT", "command line"),
-        ("LOSS.kd.TEMPERATURE", "x.yaml"),
-        ("LOSS.kd.STANDARDIZE", "x.yaml"),
-        ("STUDENT.NAME", "student.yaml"),
-        ("SOLVER.LR", "x.yaml"),
+    for key, source, line in (
+        ("LOSS.kd.WEIGHT", "command line", 0),
+        ("LOSS.kd.TEMPERATURE", "x.yaml", 5),
+        ("LOSS.kd.STANDARDIZE", "x.yaml", 5),
+        ("STUDENT.NAME", "student.yaml", 2),
+        ("SOLVER.LR", "x.yaml", 0),
     ):
-        assert str(config.error(key, "why")) == f"{source}: {key}: why"
+        assert str(config.error(key, "why")) == f"{source}: {key}: why" + (
+            f" (line {line})" if line else ""
+        )

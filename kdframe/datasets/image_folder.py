@@ -1,6 +1,8 @@
 """Images in class folders: ROOT/train/<class>/..., and the same in val/, test/ or both."""
 
+import errno
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from kdframe.datasets.base import Dataset
 from kdframe.datasets.images import IMAGENET_MEAN, IMAGENET_STD, BrokenImage, decoded, shape_of
 from kdframe.registry import DATASETS
 
+SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # not the image's fault
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -23,6 +26,12 @@ class ImageFolder(Dataset):
     ``size`` is the side that networks see; 0 takes the images' own, and all must have it.
     ``stream`` reads the files anew in every epoch, even where the decoded images fit in memory.
     With train/ and val/ alone, val/ is the test split.
+
+    A class's images may lie in folders below it.  What is hidden (a name that begins with a dot)
+    and files with other endings are left out.  Grey images get three equal channels, palettes and
+    CMYK become RGB, transparency is dropped (what lies under it shows), of an animation the first
+    picture counts, and a camera's note on how it was held (EXIF) is not followed: as torchvision
+    and timm read images, so that published weights see what they were trained on.
 
     Raises:
         ValueError: a folder, a split or a class that is missing, empty or unknown, with its path.
@@ -119,14 +128,36 @@ def class_names(folder: Path) -> list[str]:
 def images_of(folder: Path) -> list[str]:
     """A class's files, in a fixed order."""
     found = []
-    for place, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million times
-            if ending in ENDINGS and name[0] != ".":
-                found.append(f"{place}/{name}")
+    for place in folders_in(folder):
+        with os.scandir(place) as entries:
+            for entry in entries:
+                ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - a million times
+                if ending not in ENDINGS or entry.name[0] == "." or entry.is_dir():
+                    continue
+                if not entry.is_file():  # reading a pipe would wait for ever
+                    raise ValueError(f"{entry.path} is no file, or a link that leads nowhere.")
+                found.append(f"{place}/{entry.name}")
     if not found:
         raise ValueError(f"{folder} has no image ({' '.join(ENDINGS)}).")
     return sorted(found)
+
+
+def folders_in(folder: Path) -> Iterator[str]:
+    """A class's folder and those below it, each once, however links lead to it; no hidden ones."""
+    seen = set()
+    for place, below, _ in os.walk(folder, followlinks=True, onerror=unreadable):
+        itself = os.stat(place)  # noqa: PTH116 - a place for each of a million images
+        if (itself.st_dev, itself.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((itself.st_dev, itself.st_ino))
+        below[:] = sorted(name for name in below if name[0] != ".")
+        yield place
+
+
+def unreadable(error: OSError) -> None:
+    """A folder that may not be looked into hides images, and is no empty one."""
+    raise ValueError(f"{error.filename} can't be read: {error.strerror}.") from error
 
 
 def read(path: str) -> Tensor:
@@ -138,9 +169,20 @@ def read(path: str) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            mode, picture = image.mode, image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            mode, picture = image.mode, image.convert(layers_of(image)).convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a file that is broken
+        if isinstance(error, OSError) and error.errno in SPENT:
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise BrokenImage(f"{path} can't be read: {error.strerror}.") from error
         raise BrokenImage(f"{path} is no whole image ({error}).") from error
     if mode[0] in "IF":  # RGB would cut them off at 255
         raise BrokenImage(f"{path} has more than 8 bits a channel.")
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def layers_of(image: Image.Image) -> str:
+    """The mode to decode to first: Pillow warns of a palette with transparency taken to RGB."""
+    return "RGBA" if image.mode == "P" and "transparency" in image.info else image.mode
