@@ -35,7 +35,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "schema": {"layers", "values"},
     "options": {"registry", "schema", "values"},
     "resolved": {"schema", "values"},
-    "shipped": {"layers", "values"},
+    "shipped": {"values"},
     "config": {"layers", "options", "resolved", "schema", "shipped", "values"},
     "exit_codes": {"config"},
     "run_folder": {"config"},
