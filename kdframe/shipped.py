@@ -1,10 +1,10 @@
 """The configs that come with kdframe: found by name wherever one works."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdframe.layers import is_file
 from kdframe.values import ConfigError, hint
 
 PACKAGE = Path(__file__).parent
@@ -24,14 +24,14 @@ def names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The file that is named, or else the shipped one of that name.
+    """What is named, or where there is nothing, the shipped config of that name.
 
     Raises:
         ConfigError: there is neither, with the likeliest name of those there are.
     """
     path = Path(name)
-    if is_file(path) or path.is_absolute():
-        return path
+    if os.path.lexists(path) or path.is_absolute() or "://" in str(name):
+        return path  # reading it answers what is wrong with it
     ours = {whole.removesuffix(".yaml"): whole for whole in names()}
     if path.as_posix() in ours.values():
         return folder() / path

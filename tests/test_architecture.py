@@ -39,7 +39,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "modules": {"nearest", "registry", "values"},
     "options": {"modules", "registry", "schema", "values"},
     "resolved": {"schema", "values"},
-    "shipped": {"layers", "values"},
+    "shipped": {"values"},
     "config": {"layers", "nearest", "options", "resolved", "schema", "shipped", "values"},
     "exit_codes": {"values"},
     "lock": {"config"},

@@ -52,6 +52,14 @@ def test_an_absolute_path_is_only_that_file(where) -> None:
         read(where / "student.yaml")
 
 
+def test_what_is_there_and_no_file_is_not_replaced(where) -> None:
+    (where / "student.yaml").mkdir()
+    (where / "kd_feature.yaml").symlink_to("nowhere.yaml")
+    for name in ("student.yaml", "kd_feature.yaml"):
+        with pytest.raises(ConfigError, match=name):
+            read(name)
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [

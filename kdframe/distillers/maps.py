@@ -20,7 +20,7 @@ def paired(student: Output, teacher: Output, stages: Stages) -> list[tuple[Tenso
     if len(maps[0]) != len(maps[1]):
         raise ValueError(
             f"stages=() is {len(maps[0])} stages of the student and {len(maps[1])} of the "
-            "teacher: name those to compare (tools/list_taps.py proposes some)."
+            "teacher: name those to compare (kdframe taps proposes some)."
         )
     return list(zip(*maps, strict=True))
 

@@ -118,7 +118,7 @@ def table(results: dict[str, Any], where: str) -> list[str]:
             cells = (f"{r['top1']:.2f}", f"{r['top5']:.2f}", f"{r['nll']:.3f}", f"{r['ece']:.3f}")
             grid.add_row(name, *cells)
     text = io.StringIO()
-    Console(file=text, width=100).print(grid)
+    Console(file=text, width=100, force_jupyter=False).print(grid)
     lines = ["", *(line.rstrip() for line in text.getvalue().splitlines())]
     if "gain" in results:
         lines.append(f" gain       {results['gain']:+.2f} points over the student alone")
