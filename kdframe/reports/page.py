@@ -143,6 +143,8 @@ def lead(study: Study, found: Sequence[Line]) -> str:
     if best.difference is not None:
         base = next((row.label for row in study.rows if row.name == best.row.baseline), "")
         said += f", {tables.signed(best.difference.mean)} points over {base or 'the student alone'}"
+        if best.difference.n > 1 and not best.difference.told_apart:
+            said += " (not told apart)"
     teacher = next((line for line in found if line.row.kind == "teacher"), None)
     if teacher is not None:
         gap = best.figures["top1"].mean - teacher.figures["top1"].mean

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdframe.reports import runs
+from kdframe.reports import page, runs
 from kdframe.reports.comparison import lines
 from kdframe.reports.panels import gains, learning_curves, panels
 
@@ -26,6 +26,13 @@ def test_a_baseline_row_is_what_others_are_compared_with(study) -> None:
     found = {line.row.name: line for line in lines(study)}
     assert found["alpha"].difference is None
     assert found["beta"].difference.mean == pytest.approx(3.0)
+
+
+def test_a_lead_that_is_none_is_said(study) -> None:
+    """Each seed is as far over its baseline as the other; then one of two far more."""
+    assert "not told apart" not in page.html(study)
+    study.rows[1].runs[1].results["test"]["top1"] = 88.0
+    assert "points over the student alone (not told apart)" in page.html(study)
 
 
 def test_a_teacher_is_there_once(study) -> None:

@@ -91,7 +91,7 @@ def test_without_an_analysis_the_files_are_shown(write_run, tmp_path) -> None:
     assert 'id="likeness"' not in text and 'id="curves"' in text
 
 
-def test_two_studies_in_one_folder_give_one_page_each(study, tmp_path) -> None:
+def test_a_page_takes_the_place_of_the_one_before(study, tmp_path) -> None:
     first = page.write(study, [], tmp_path / "pages")
     again = page.write(study, [], tmp_path / "pages")
     assert first == again and [p.name for p in first.parent.iterdir()] == ["report.html"]
