@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kdframe.reports.calibration import Reliability
+
 WIDTH, HEIGHT = 400, 264
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins
-MOST = 200  # points of a curve
 SLOTS = 8  # colours; more series take them again, dashed
 BLUE, RED = (33, 102, 172), (178, 24, 43)  # the ends of a diverging scale, told apart by all
 
@@ -94,22 +95,23 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def thinned(curve: Curve) -> Curve:
-    """At most 200 of its points, the last among them."""
-    if len(curve.x) <= MOST:
+def thinned(curve: Curve, most: int) -> Curve:
+    """At most that many of its points, the ends among them."""
+    if len(curve.x) <= most:
         return curve
-    picked = sorted({round(i * (len(curve.x) - 1) / (MOST - 1)) for i in range(MOST)})
+    picked = sorted({round(i * (len(curve.x) - 1) / (most - 1)) for i in range(most)})
     x, y, spread = ([column[i] for i in picked] for column in (curve.x, curve.y, curve.spread))
     return Curve(curve.label, x, y, spread, curve.slot)
 
 
-def line_chart(curves: Sequence[Curve], log: bool = False) -> dict[str, Any]:
-    """Curves with their bands; a logarithmic axis where asked for and possible.
+def line_chart(curves: Sequence[Curve], log: bool = False, most: int = 200) -> dict[str, Any]:
+    """Curves of at most that many points, with their bands; a logarithmic axis where asked for and
+    possible.
 
     Returns:
         Of a template: ticks, ``series`` (label, slot, line, band) and ``data``, what hovering says.
     """
-    curves = [thinned(curve) for curve in curves if curve.x]
+    curves = [thinned(curve, most) for curve in curves if curve.x]
     log = log and all(y > 0 for curve in curves for y in curve.y)
     across = scale([x for curve in curves for x in curve.x], LEFT, WIDTH - RIGHT)
     edges = [
@@ -131,15 +133,16 @@ def line_chart(curves: Sequence[Curve], log: bool = False) -> dict[str, Any]:
         }
         for curve in curves
     ]
+    every = sorted({x for curve in curves for x in curve.x})
     data = {
-        "x": sorted({x for curve in curves for x in curve.x}),
+        "x": every,
         "left": across.place(min(x for curve in curves for x in curve.x)),
         "right": across.place(max(x for curve in curves for x in curve.x)),
         "series": [
             {
                 "label": curve.label,
                 "slot": curve.slot,
-                "x": curve.x,
+                **({} if curve.x == every else {"x": curve.x}),
                 "y": [float(f"{y:.4g}") for y in curve.y],
                 "s": [float(f"{s:.2g}") for s in curve.spread] if any(curve.spread) else [],
             }
@@ -215,6 +218,31 @@ def bars(values: Sequence[tuple[str, float]], among: Sequence[tuple[str, float]]
             for i, (label, value) in enumerate(values)
         ],
     }
+
+
+def diagram(bins: Reliability) -> dict[str, Any]:
+    """A reliability diagram as paths: bars up to the accuracy, and the gaps to the confidence."""
+    side, n = 200, len(bins.count)
+    width = round(side / n - 1.4, 1)
+    found: dict[str, Any] = {"side": side, "ece": bins.ece, "bins": []}
+    paths: dict[str, list[str]] = {name: [] for name in ("accuracy", "over", "under", "level")}
+    for i, (count, c, a) in enumerate(zip(bins.count, bins.confidence, bins.accuracy, strict=True)):
+        if not count:
+            continue
+        confidence, accuracy = c / count, a / count
+        x, low, high = round(side * i / n + 0.7, 1), min(c, a) / count, max(c, a) / count
+        paths["accuracy"].append(block(x, width, 0.0, low, side))
+        paths["over" if c > a else "under"].append(block(x, width, low, high, side))
+        paths["level"].append(f"M{x:g} {side * (1 - accuracy):.1f}h{width:g}")
+        found["bins"].append(
+            {"x": x, "width": width, "count": count, "confidence": confidence, "accuracy": accuracy}
+        )
+    return {**found, **{name: "".join(parts) for name, parts in paths.items()}}
+
+
+def block(x: float, width: float, low: float, high: float, side: int) -> str:
+    """A filled rectangle between two parts of a side, as a piece of a path."""
+    return f"M{x:g} {side * (1 - high):.1f}h{width:g}v{side * (high - low):.1f}h{-width:g}z"
 
 
 def picture(square: Sequence[Sequence[float]], limit: float) -> str:

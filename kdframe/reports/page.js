@@ -43,7 +43,7 @@ for (const svg of document.querySelectorAll("svg.lines")) {
     show(x, y, (box) => {
       box.append(`epoch ${epoch}`);
       const here = chart.series
-        .map((series) => ({ series, i: series.x.indexOf(epoch) }))
+        .map((series) => ({ series, i: (series.x || chart.x).indexOf(epoch) }))
         .filter(({ series, i }) => i >= 0 && !hidden.has(series.label))
         .sort((a, b) => b.series.y[b.i] - a.series.y[a.i]);
       for (const { series, i } of here) {

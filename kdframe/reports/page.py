@@ -4,7 +4,6 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kdframe import __version__
 from kdframe.reports import tables
-from kdframe.reports.charts import bars, line_chart, packed, picture, scatter, short, smaller
+from kdframe.reports.charts import line_chart, scatter, short
 from kdframe.reports.comparison import Line, lines
+from kdframe.reports.detail import Detail, details_of
 from kdframe.reports.panels import Panel, costs, learning_curves, panels
 from kdframe.reports.runs import Row, Study
 
 HERE = Path(__file__).parent
-FOR_MAPS = 400_000  # bytes, of a page that takes at most a million
-CELL = 2.9  # bytes of one, at most: a PNG's and a value's in base64
-WIDEST = 128  # classes of a map on the page
-MOST_BARS = 40  # classes with a bar
-RANGE = " \u2026 "
+LARGEST = 1_000_000  # bytes
+DETAIL = (  # in full; then, until the page is small enough, less
+    Detail(points=200, bars=40, maps=400_000, panels=1000, diagrams=3),
+    Detail(points=60, bars=20, maps=200_000, panels=1000, diagrams=3),
+    Detail(points=40, bars=10, maps=100_000, panels=40, diagrams=1),
+    Detail(points=40, bars=10, maps=100_000, panels=12, diagrams=1),
+    Detail(points=24, bars=10, maps=50_000, panels=4, diagrams=1),
+)
 
 
 def html(study: Study, reference_rows: Sequence[Row] = ()) -> str:
@@ -40,10 +43,16 @@ def html(study: Study, reference_rows: Sequence[Row] = ()) -> str:
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"short": short, "cut": cut, "signed": tables.signed}
-    return environment.get_template("page.html.j2").render(
-        script=script, style=style, script_hash=digest, version=__version__,
-        now=time.strftime("%F"), **contents(study, reference_rows),
-    )  # fmt: skip
+    template = environment.get_template("page.html.j2")
+    text = ""
+    for detail in DETAIL:
+        text = template.render(
+            script=script, style=style, script_hash=digest, version=__version__,
+            now=time.strftime("%F"), **contents(study, reference_rows, detail),
+        )  # fmt: skip
+        if len(text.encode()) < LARGEST:
+            break
+    return text
 
 
 def write(study: Study, reference_rows: Sequence[Row], folder: Path) -> Path:
@@ -65,7 +74,7 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}\u2026"
 
 
-def contents(study: Study, reference_rows: Sequence[Row]) -> dict[str, Any]:
+def contents(study: Study, reference_rows: Sequence[Row], detail: Detail) -> dict[str, Any]:
     """All that the template asks for."""
     found, shown = lines(study), panels(study)
     drawn = [*study.rows, *reference_rows]
@@ -73,12 +82,15 @@ def contents(study: Study, reference_rows: Sequence[Row]) -> dict[str, Any]:
     for line in found:
         slots.setdefault(line.row.name, len(slots))
     labels = {row.name: row.label for row in study.rows}
-    curves = {name: line_chart(c, "loss" in name) for name, c in learning_curves(drawn).items()}
+    curves = {
+        name: line_chart(c, "loss" in name, detail.points)
+        for name, c in learning_curves(drawn).items()
+    }
     prices = {name: scatter(p) for name, p in costs(found, slots).items() if p}
     alike = tables.likeness(found, slots)
     runs = [run for row in study.rows for run in row.runs]
     analysed = [run.analysis for run in runs if run.analysis]
-    details, classes = details_of(shown, found, slots)
+    details, classes = details_of(shown[: detail.panels], found, slots, detail)
     sections = {
         "results": "Results", "curves": "Learning curves" if curves else "",
         "costs": "Cost" if prices else "", "likeness": "Likeness" if alike.rows else "",
@@ -102,6 +114,7 @@ def contents(study: Study, reference_rows: Sequence[Row]) -> dict[str, Any]:
         "likeness": alike if alike.rows else None,
         "images": f"{max((said['images'] for said in analysed), default=0):,}",
         "panels": details,
+        "hidden": [panel.row.label for panel in shown[detail.panels :]],
         "classes": classes,
         "provenance": tables.provenance(study),
         "versions": versions(study),
@@ -130,6 +143,8 @@ def lead(study: Study, found: Sequence[Line]) -> str:
     if best.difference is not None:
         base = next((row.label for row in study.rows if row.name == best.row.baseline), "")
         said += f", {tables.signed(best.difference.mean)} points over {base or 'the student alone'}"
+        if best.difference.n > 1 and not best.difference.told_apart:
+            said += " (not told apart)"
     teacher = next((line for line in found if line.row.kind == "teacher"), None)
     if teacher is not None:
         gap = best.figures["top1"].mean - teacher.figures["top1"].mean
@@ -196,105 +211,3 @@ def versions(study: Study) -> list[tuple[str, str]]:
             if version:
                 found.setdefault(name, {})[str(version)] = None
     return [(name, ", ".join(seen)) for name, seen in found.items()]
-
-
-def details_of(
-    shown: Sequence[Panel], found: Sequence[Line], slots: Mapping[str, int]
-) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Every panel for the template, and the lists of classes that maps refer to."""
-    classes: dict[str, list[str]] = {}
-    maps = sum(len(panel.maps) for panel in shown)
-    side = min(WIDEST, int((FOR_MAPS / CELL / max(maps, 1)) ** 0.5))
-    by_name = {line.row.name: line for line in found}
-    return [
-        {
-            **detail(panel, slots[panel.row.name]),
-            "id": f"row{i}",
-            "line": in_short(by_name[panel.row.name]),
-            "maps": maps_of(panel, side, classes),
-        }
-        for i, panel in enumerate(shown)
-    ], classes
-
-
-def in_short(line: Line) -> str:
-    """What a closed panel says."""
-    parts = [f"{line.figures['top1'].mean:.2f} %"] if "top1" in line.figures else []
-    if line.difference is not None:
-        parts.append(f"{tables.signed(line.difference.mean)} points")
-    if "agreement" in line.figures:
-        parts.append(f"{line.figures['agreement'].mean:.1f} % agreement")
-    return " \u00b7 ".join(parts)
-
-
-def detail(panel: Panel, slot: int) -> dict[str, Any]:
-    """A panel without its maps."""
-    term_slots = {curve.label: curve.slot for curve in panel.terms}
-    for moment in panel.moments:
-        for name in moment.terms:
-            term_slots.setdefault(name, len(term_slots))
-    chosen, left = panel.gains, panel.gains[:0]
-    if len(chosen) > MOST_BARS:
-        half = MOST_BARS // 2
-        chosen, left = [*chosen[:half], *chosen[-half:]], chosen[half:-half]
-    middle = (len(chosen) + 1) // 2
-    parts = [part for part in (chosen[:middle], chosen[middle:]) if part]
-    return {
-        "label": panel.row.label,
-        "slot": slot,
-        "formula": formula(panel),
-        "warnings": panel.warnings,
-        "terms": line_chart(panel.terms, log=True) if panel.terms else None,
-        "term_legend": list(term_slots.items()),
-        "term_slots": term_slots,
-        "moments": panel.moments if len(term_slots) > 1 else [],
-        "gradients": tables.gradients(panel.moments, term_slots),
-        "batches": panel.batches,
-        "diagrams": panel.diagrams,
-        "cka": panel.cka,
-        "shapes": panel.shapes,
-        "against": panel.against,
-        "gains": [
-            (bars(part, panel.gains), name)
-            for part, name in zip(parts, ("The most gained", "The least"), strict=False)
-        ],
-        "left_out": len(left),
-        "between": f"{tables.signed(left[-1][1])} and {tables.signed(left[0][1])}" if left else "",
-    }
-
-
-def formula(panel: Panel) -> str:
-    """The loss, as the console says it."""
-    return next((run.analysis["about"]["loss"] for run in panel.row.done if run.analysis), "")
-
-
-def maps_of(panel: Panel, side: int, classes: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """The maps of one panel on one scale."""
-    squares = {who: smaller(square, side) for who, square in panel.maps.items()}
-    limit = max((abs(x) for s in squares.values() for row in s for x in row), default=0.0)
-    found = []
-    for who, square in squares.items():
-        names = grouped(grouped(panel.classes, len(panel.maps[who])), len(square))
-        key = next((key for key, known in classes.items() if known == names), "")
-        if not key:
-            key = f"classes{len(classes)}"
-            classes[key] = names
-        cells = [
-            abs(x) for i, row in enumerate(panel.maps[who]) for j, x in enumerate(row) if i != j
-        ]
-        found.append({
-            "label": who, "side": len(square), "limit": round(limit, 4), "classes": key,
-            "uri": picture(square, limit), "bytes": packed(square, limit),
-            "mean": sum(cells) / max(len(cells), 1), "narrowed": len(square) < len(panel.classes),
-        })  # fmt: skip
-    return found
-
-
-def grouped(names: list[str], count: int) -> list[str]:
-    """The names of that many groups of neighbours, as ``smaller`` makes them."""
-    if len(names) <= count:
-        return names
-    edges = [i * len(names) // count for i in range(count + 1)]
-    return [
-        names[a].split(RANGE)[0] + RANGE + names[b - 1].split(RANGE)[-1] for a, b in pairwise(edges)
-    ]

@@ -34,7 +34,8 @@ def test_it_draws_without_a_complaint_and_without_a_network(opened) -> None:
 def test_every_line_lies_in_its_chart(opened) -> None:
     """Nothing is NaN or outside of the viewBox."""
     boxes = opened.run(
-        "[...document.querySelectorAll('svg .line, svg .band, svg circle, svg rect')].filter("
+        "[...document.querySelectorAll('svg :is(.line, .band, circle, rect, .gap, .accuracy)')]"
+        ".filter("
         "e => { const b = e.getBBox(), v = e.ownerSVGElement.viewBox.baseVal; return !(b.x >= -1 &&"
         "b.y >= -1 && b.x + b.width <= v.width + 1 && b.y + b.height <= v.height + 1) })"
         ".map(e => e.outerHTML)"

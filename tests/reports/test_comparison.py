@@ -1,0 +1,77 @@
+"""The rows' figures: differences by seed, references once, costs of what is deployed."""
+
+import pytest
+
+from kdframe.reports import page, runs
+from kdframe.reports.comparison import lines
+from kdframe.reports.panels import gains, learning_curves, panels
+
+
+@pytest.fixture
+def study(make_study, tmp_path):
+    return make_study(tmp_path / "study", ["alpha", "beta"], 2, ["ant", "bee"])
+
+
+def test_without_a_baseline_row_each_run_has_its_own(study) -> None:
+    """alpha has 60 and 61, its students alone 50 and 51."""
+    found = {line.row.name: line for line in lines(study)}
+    assert found["alpha"].difference.mean == pytest.approx(10.0)
+    assert found["alpha"].difference.better == found["alpha"].difference.n == 2
+    assert found["baseline"].figures["top1"].mean == pytest.approx(50.5)
+
+
+def test_a_baseline_row_is_what_others_are_compared_with(study) -> None:
+    for row in study.rows:
+        row.baseline = "alpha"
+    found = {line.row.name: line for line in lines(study)}
+    assert found["alpha"].difference is None
+    assert found["beta"].difference.mean == pytest.approx(3.0)
+
+
+def test_a_lead_that_is_none_is_said(study) -> None:
+    """Each seed is as far over its baseline as the other; then one of two far more."""
+    assert "not told apart" not in page.html(study)
+    study.rows[1].runs[1].results["test"]["top1"] = 88.0
+    assert "points over the student alone (not told apart)" in page.html(study)
+
+
+def test_a_teacher_is_there_once(study) -> None:
+    teachers = [line for line in lines(study) if line.row.kind == "teacher"]
+    assert [(t.row.label, t.figures["top1"].mean, t.parameters) for t in teachers] == [
+        ("teacher", 90.0, 10_000)
+    ]
+
+
+def test_a_teacher_that_is_a_row_is_no_second_line(study, write_run, tmp_path) -> None:
+    write_run(tmp_path / "study/teacher/s0", 0, 90.0)
+    again = runs.read(tmp_path / "study")
+    assert [line.row.kind for line in lines(again)].count("teacher") == 0
+
+
+def test_networks_of_a_size_have_one_latency(study) -> None:
+    study.rows[1].runs[0].analysis["latency"]["student"] = 0.004
+    found = {line.row.name: line.latency for line in lines(study)}
+    assert found["alpha"] == found["beta"] == found["baseline"] == 0.002
+    assert found["teacher"] == 0.01
+
+
+def test_gains_are_those_of_a_class_over_the_same_seeds(study) -> None:
+    row = study.rows[0]
+    for run in row.runs:
+        run.analysis["networks"]["student"]["right"] = [8, 5]
+        run.analysis["networks"]["baseline"]["right"] = [5, 5 + run.seed]
+    assert gains(row.runs, None) == [("ant", pytest.approx(30.0)), ("bee", pytest.approx(-5.0))]
+
+
+def test_curves_are_means_over_the_seeds_that_have_the_epoch(study) -> None:
+    """beta: 63 and 64 after the last epoch; one seed has one epoch less."""
+    row = study.rows[1]
+    curve = learning_curves(study.rows)["validation top-1, %"][1]
+    assert curve.y[-1] == pytest.approx(63.5) and curve.spread[-1] == pytest.approx(0.5**0.5)
+    row.runs[0].epochs.pop()
+    assert learning_curves(study.rows)["validation top-1, %"][1].x == [1, 2, 3, 4]
+
+
+def test_runs_of_other_classes_are_not_averaged(study) -> None:
+    study.rows[0].runs[1].analysis["classes"] = ["one", "two", "three"]
+    assert panels(study)[0].classes == ["ant", "bee"]
