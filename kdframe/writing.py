@@ -7,38 +7,30 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp"
-MUCH = 2**16  # bytes; less is digested sooner than handed to another thread
 ABANDONED = 24 * 3600  # seconds after which another machine's temporary file has no writer any more
 
 
 class Digesting(io.RawIOBase):
-    """A file that is only written to, and digested on the way, beside the writing."""
+    """A file that is only written to, and digested on the way."""
 
-    def __init__(self, file: io.BufferedWriter, beside: Executor) -> None:
-        self.beside, self.file = beside, file
-        self.sha256, self.size = hashlib.sha256(), 0
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self.file, self.sha256, self.size = file, hashlib.sha256(), 0
         self.fault: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        digested = self.beside.submit(self.sha256.update, data) if len(data) > MUCH else None
+        self.sha256.update(data)
         try:
             written = self.file.write(data)
         except OSError as error:
             self.fault = error  # torch.save puts an error of its own in its place
             raise
-        finally:
-            if digested is not None:
-                digested.result()  # the caller may use its buffer again
-        if digested is None:
-            self.sha256.update(data)
         self.size += written
         return written
 
@@ -54,8 +46,8 @@ def write(path: Path, writer: Callable[[Digesting], Any]) -> tuple[int, str]:
     """
     temporary = temporary_of(path)
     try:
-        with temporary.open("wb") as file, ThreadPoolExecutor(1) as beside:
-            sink = Digesting(file, beside)
+        with temporary.open("wb") as file:
+            sink = Digesting(file)
             try:
                 writer(sink)
             finally:

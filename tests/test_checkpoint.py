@@ -118,6 +118,19 @@ def test_the_digest_sees_a_bit(tmp_path) -> None:
     assert checkpoint.digest(weights) != before
 
 
+def test_a_first_checkpoint_without_its_manifest_is_taken_only_if_it_is_whole(tmp_path) -> None:
+    """A run that died between the two writes; torch's own checksums vouch for it."""
+    saved(tmp_path, 1)
+    (tmp_path / "step_1.json").unlink()
+    state = checkpoint.newest(tmp_path)
+    assert state is not None and state["step"] == 1
+    data = bytearray((tmp_path / "step_1.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "step_1.pt").write_bytes(data)
+    with pytest.raises(checkpoint.NoCheckpoint):
+        checkpoint.newest(tmp_path)
+
+
 def test_the_manifest_says_what_the_file_is(tmp_path) -> None:
     saved(tmp_path, 7)
     manifest = json.loads((tmp_path / "step_7.json").read_text())
