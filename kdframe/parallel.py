@@ -1,9 +1,11 @@
 """The little that several processes need; with one process, everything here does nothing."""
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)  # the longest that one process waits for another
+LONGEST_REST = 30.0  # seconds that gloo's threads may take to come to rest
 
 
 def start(device: str) -> torch.device:
@@ -42,9 +45,27 @@ def start(device: str) -> torch.device:
 
 
 def finish() -> None:
-    """Leaves the group of processes."""
+    """Leaves the group of processes.
+
+    DistributedDataParallel keeps the destroyed group and its threads alive.  One that lets go of a
+    collective's tensors while the interpreter ends kills the process: terminate, without an
+    exception (PyTorch's issue 190489).  So they come to rest first.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        until, rested = time.monotonic() + LONGEST_REST, 0
+        while rested < 3 and time.monotonic() < until:
+            time.sleep(0.001)  # without the interpreter's lock: they may wait for it
+            rested = 0 if any(map(is_running, Path("/proc/self/task").glob("*"))) else rested + 1
+
+
+def is_running(task: Path) -> bool:
+    """Whether a thread is gloo's and has something to do; never known but on Linux."""
+    try:
+        name, _, state = (task / "stat").read_text().rpartition(") ")
+    except OSError:  # it has ended since it was listed
+        return False
+    return "gloo" in name and state.startswith("R")
 
 
 def rank() -> int:
