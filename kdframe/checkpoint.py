@@ -5,7 +5,8 @@ import hashlib
 import io
 import json
 import logging
-import os
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -16,9 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from kdframe.writing import settle, write, write_json
+
 log = logging.getLogger("kdframe")
 
-TEMPORARY = ".tmp"
+MANIFEST = ("name", "size", "sha256", "step", "config")
 ABOUT = "kdframe"  # the entry of a safetensors header
 PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before
 HARMLESS: list[Any] = [  # what public files hold beside weights: options, numpy's numbers
@@ -40,109 +43,113 @@ class NoCheckpoint(RuntimeError):
     exit_code = 5
 
 
-class Digesting(io.RawIOBase):
-    """A file that is only written to, and digested on the way."""
-
-    def __init__(self, file: io.BufferedWriter) -> None:
-        self.file, self.sha256, self.size = file, hashlib.sha256(), 0
-
-    def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        written = self.file.write(data)
-        self.size += written
-        return written
-
-
-def write(path: Path, writer: Callable[[Digesting], Any]) -> tuple[int, str]:
-    """Writes a file so that ``path`` is either the old file or the whole new one.
-
-    Returns:
-        Its size in bytes and its SHA-256.
+def save(folder: Path, state: Mapping[str, Any], *, step: int, config: str, keep: int) -> Path:
+    """Writes ``step_<n>.pt``, then its manifest, then removes all but the newest ``keep``.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written; ``path`` is as it was.
+        OSError: there is no room, say; what was there before stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            sink = Digesting(file)
-            writer(sink)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
-    return sink.size, sink.sha256.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """``write`` for a string."""
-    write(path, lambda sink: sink.write(text.encode()))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """``write`` for a mapping; a number that isn't finite is an error, not a NaN in the file."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def save(folder: Path, state: Mapping[str, Any], *, step: int, config: str, keep: int) -> Path:
-    """Writes ``step_<n>.pt`` and its manifest, then removes all but the newest ``keep``."""
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        settle(folder.parent)
     path = folder / f"step_{step}.pt"
     size, sha256 = write(path, lambda sink: torch.save(state, cast(IO[bytes], sink)))
     manifest = {"name": path.name, "size": size, "sha256": sha256, "step": step, "config": config}
     write_json(path.with_suffix(".json"), manifest)
-    for old in manifests(folder)[keep:]:
-        old.with_suffix(".pt").unlink(missing_ok=True)
-        old.unlink()
+    remove_but_newest(folder, step, keep)
     return path
+
+
+def remove_but_newest(folder: Path, step: int, keep: int) -> None:
+    """Keeps ``keep`` checkpoints up to ``step``, which is the newest.
+
+    Later ones were passed over when the run was resumed, and those without a manifest are no
+    checkpoints: neither may take the place of a whole one.
+    """
+    has_manifest = [n for n in steps_in(folder) if (folder / f"step_{n}.json").exists()]
+    kept = [n for n in has_manifest if n <= step][:keep]
+    for old in set(steps_in(folder)) - set(kept):
+        (folder / f"step_{old}.json").unlink(missing_ok=True)  # first: it vouches for the other
+        (folder / f"step_{old}.pt").unlink(missing_ok=True)
+    settle(folder)
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
     """The state of the newest checkpoint that is whole; None if the folder holds none at all.
 
+    What is passed over is named, with the reason.  Where no digest agrees, one whose manifest is
+    missing will do if its own checksums hold: a run that died between the first two writes.
+
     Raises:
         NoCheckpoint: there are some, and each is broken.
     """
-    for stray in folder.glob(f".*{TEMPORARY}"):
-        stray.unlink(missing_ok=True)
-    found = manifests(folder)
-    for manifest in found:
-        fault, data = examine(manifest)
-        if data is not None:
-            state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
+    steps = steps_in(folder)
+    for step in steps:
+        path = folder / f"step_{step}.pt"
+        state, fault = examine(path, step)
+        if state is not None:
             return state
-        log.warning("%s is passed over: %s", manifest.with_suffix(".pt"), fault)
-    if found or list(folder.glob("step_*.pt")):
+        log.warning("%s is passed over: %s", path, fault)
+    for step in steps:
+        path = folder / f"step_{step}.pt"
+        if not path.with_suffix(".json").exists() and holds_together(path):
+            log.warning("%s is taken: its save ended before its manifest was written", path)
+            return load_state(path.read_bytes())
+    if steps:
         raise NoCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start anew.")
     return None
 
 
-def manifests(folder: Path) -> list[Path]:
-    """The manifests in a folder of checkpoints, newest first."""
-    return sorted(folder.glob("step_*.json"), key=lambda p: int(p.stem[5:]), reverse=True)
+def steps_in(folder: Path) -> list[int]:
+    """The steps of which a folder holds a checkpoint, or a part of one, newest first."""
+    names = [re.fullmatch(r"step_(\d+)\.(pt|json)", path.name) for path in folder.glob("step_*")]
+    return sorted({int(name[1]) for name in names if name}, reverse=True)
 
 
-def examine(manifest: Path) -> tuple[str, io.BytesIO | None]:
-    """What is wrong with a checkpoint, or its bytes: those that were digested are those loaded."""
+def examine(path: Path, step: int) -> tuple[dict[str, Any] | None, str]:
+    """A checkpoint's state, or what is wrong with it: the bytes digested are those loaded."""
     try:
-        said = json.loads(manifest.read_text())
-        size, sha256 = said["size"], said["sha256"]
-        data = manifest.with_suffix(".pt").read_bytes()
+        said = json.loads(path.with_suffix(".json").read_bytes())
+        name, size, sha256, at, config = (said[key] for key in MANIFEST)
     except FileNotFoundError:
-        return "its file is missing", None
-    except (ValueError, KeyError, TypeError):
-        return "its manifest can't be read", None
+        return None, "its manifest is missing"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, "its manifest can't be read"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None, "its file is missing"
+    except OSError as error:
+        return None, f"its file can't be read: {error.strerror}"
     if len(data) != size:
-        return f"it has {len(data)} bytes instead of {size}", None
+        return None, f"it has {len(data)} bytes instead of {size}"
     if hashlib.sha256(data).hexdigest() != sha256:
-        return "its digest differs", None
-    return "", io.BytesIO(data)
+        return None, "its digest differs"
+    try:
+        state = load_state(data)
+    except Exception as error:  # torch raises nearly anything for what isn't its own
+        return None, f"it holds no state of a run ({type(error).__name__})"
+    about = (path.name, step, step, state.get("config", config))
+    if (name, at, state.get("step"), config) != about:
+        return None, "its manifest is of another checkpoint"
+    return state, ""
+
+
+def load_state(data: bytes) -> dict[str, Any]:
+    """A checkpoint's content; nothing but tensors and plain values is loaded."""
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError("a state is a dict")
+    return state
+
+
+def holds_together(path: Path) -> bool:
+    """Whether the checksums that torch.save put into a file are those of its content."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError):
+        return False
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -228,19 +235,27 @@ def digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def by_name(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state of each parameter, by the parameter's name."""
-    return {
+    """The optimizer's state of each parameter, by the parameter's name, and what a group keeps.
+
+    Some of timm's count their steps in the group.
+    """
+    state = {
         name: optimizer.state[parameter]
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
     }
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    return {"state": state, "groups": groups}
 
 
 def load_by_name(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Any]
 ) -> None:
     """Gives each parameter the optimizer's state that was saved under its name."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [p for group in optimizer.param_groups for p in group["params"]]
+    state = saved["state"]
     numbered = {i: state[names[p]] for i, p in enumerate(ordered) if names[p] in state}
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})
+    mine = optimizer.state_dict()["param_groups"]
+    groups = [{**new, **old} for new, old in zip(mine, saved["groups"], strict=True)]
+    optimizer.load_state_dict({"state": numbered, "param_groups": groups})

@@ -5,6 +5,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from kdframe.trainer import Trainer
 log = logging.getLogger("kdframe")
 
 
-def dry_run(config: Config) -> float:
+def dry_run(config: Config, asked: Callable[[], int] = lambda: 0) -> float:
     """Does everything up to step 0 in a folder that goes, and three steps to tell the rest by.
 
     Returns:
@@ -32,11 +33,11 @@ def dry_run(config: Config) -> float:
             log.info("%s %s is found in %s", key, recipe.path, folder)
             files[key.removesuffix(".CONFIG")] = str(folder / "student.safetensors")
         else:
-            seconds += dry_run(recipe)
+            seconds += dry_run(recipe, asked)
     with tempfile.TemporaryDirectory() as temporary:
         data = build.build_data(config, device)
         student, teachers = build.build_networks(config, data)
-        trainer = build.build_trainer(config, data, student, teachers, Path(temporary))
+        trainer = build.build_trainer(config, data, student, teachers, Path(temporary), asked)
         for line in header(config, data, trainer):
             log.info(line)
         known = {b: t for b, t in teachers.items() if b in files or config.tree[b].WEIGHTS}
@@ -61,6 +62,7 @@ def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
     trainer.model.train()
     times = []
     for _, batch in zip(range(warm_up + timed), trainer.batches(0), strict=False):
+        trainer.answer_signals()
         started = time.perf_counter()
         trainer.train_step(batch)
         if trainer.device.type == "cuda":

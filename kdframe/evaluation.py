@@ -1,7 +1,7 @@
 """What is measured on a split: accuracy, NLL, calibration and agreement with the teacher."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 from kdframe import parallel
 from kdframe.backbones import Backbone, Output, fold_if_same
 from kdframe.datasets import Batch
+from kdframe.loading import Loader
 
 BINS = 15
 FOLD_AT = 8  # batches: to fold and to check costs what 2 to 8 batches save
@@ -90,6 +91,19 @@ def evaluate(
         for result in results.values():
             del result["agreement"]
     return results
+
+
+def watched(loader: Loader, batch_size: int, look: Callable[[], None]) -> Iterator[Batch]:
+    """Every image of a split once over all processes, with a call of ``look`` before each batch.
+
+    Processes may agree in ``look``: it isn't called for the last batch, of which one of them may
+    have no part.
+    """
+    shared = len(loader) // batch_size
+    for number, batch in enumerate(loader.all(batch_size, parallel.rank(), parallel.world())):
+        if number < shared:
+            look()
+        yield batch
 
 
 def plain(network: Backbone) -> Callable[[Tensor], Output]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from kdframe.augmentation import Stream, crop_flip, hashed, strong
 from kdframe.datasets import Batch, Dataset
+from kdframe.signals import WATCHED
 
 AUGMENT = ("none", "crop_flip", "resized_crop")
 EVALUATION = -1  # stands for the epoch
@@ -237,6 +238,6 @@ def hold_out(count: int, val: float) -> tuple[Tensor, Tensor]:
 
 
 def outlive_signals(worker: int) -> None:
-    """Leaves SIGINT and SIGTERM to the main process, which still wants batches from its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Leaves signals to the main process, which still wants batches from its workers."""
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_IGN)

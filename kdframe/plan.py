@@ -14,14 +14,6 @@ class Diverged(RuntimeError):
     exit_code = 3
 
 
-class Stopped(RuntimeError):
-    """A signal asked the run to stop, and its checkpoint is written."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}; --resume goes on from here")
-        self.exit_code = 128 + signal
-
-
 @dataclass(frozen=True)
 class Plan:
     """The numbers of a training.

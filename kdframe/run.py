@@ -1,7 +1,6 @@
 """A run from its config to its results: recipes first, then the student, then one look at test."""
 
 import copy
-import json
 import logging
 import math
 import os
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from kdframe import build, checkpoint, parallel
 from kdframe.allocator import keep_freed
@@ -18,15 +16,18 @@ from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import blame
-from kdframe.config import Config, ConfigError
-from kdframe.evaluation import evaluate
+from kdframe.config import Config
+from kdframe.evaluation import evaluate, watched
 from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
-from kdframe.run_folder import RunFolder
+from kdframe.resuming import began_with, go_on, refuse_other_config
+from kdframe.run_folder import RunFolder, read_json, refuse_occupied
+from kdframe.signals import stop_if
 from kdframe.startup import Startup
 from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
+from kdframe.writing import write_json, write_text
 
 log = logging.getLogger("kdframe")
 
@@ -61,26 +62,36 @@ def train(
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
     """
     device = start(config)
-    with RunFolder(folder, wait, first=parallel.rank() == 0) as place:
+
+    def look() -> None:
+        stop_if(parallel.largest(asked()))
+
+    first = parallel.rank() == 0
+    with RunFolder(folder, wait, first, look=lambda: stop_if(asked())) as place:
         if resume:
             refuse_other_config(config, folder)
+        elif first:
+            refuse_occupied(folder)
         finished = parallel.from_first(read_json(folder / "results.json"))
         if finished and resume and finished["config"] == config.digest():
             if not wait:  # a recipe's table was told when it was trained
                 tell(finished, folder)
+            place.say(state="done")  # it may have died between its results and this
             return finished
         build.precision_on(config, device)  # before images are read
         startup = Startup(imports)
         with startup.part("data"):  # all that can be wrong, before hours of recipes
             data = build.build_data(config, device)
+        look()
         with startup.part("networks"):
             student, teachers = build.build_networks(config, data)
             trainer = build.build_trainer(config, data, student, teachers, folder, asked)
+        look()
         trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
-        if parallel.rank() == 0:
-            checkpoint.write_text(folder / "config.yaml", config.dump())
+        if first:
+            write_text(folder / "config.yaml", config.dump())
         if latest:
             place.link()
         files, baseline = recipes(config, asked)
@@ -89,15 +100,18 @@ def train(
             log.info(line)
         for branch, teacher in teachers.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)
+        look()
         with startup.part("teacher's test"):
             gate(config, data, trainer, teachers)
         trainer.fold()
         trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
+        look()
+        place.train()
         results = finish(trainer, data, teachers, baseline)
-        if parallel.rank() == 0:
-            checkpoint.write_json(folder / "results.json", results)
+        if first:
+            write_json(folder / "results.json", results)
         place.say(state="done")
         tell(results, folder)
     return results
@@ -165,33 +179,6 @@ def recipe_folder(recipe: Config) -> Path:
     return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
 
 
-def refuse_other_config(config: Config, folder: Path) -> None:
-    """A run goes on with the config it was started with; only EPOCHS may grow."""
-    path, about = folder / "config.yaml", read_json(folder / "run.json")
-    if not path.exists() or about is None:
-        return
-    changed = config.differences(yaml.safe_load(path.read_text()))
-    if not changed and about.get("config", config.digest()) != config.digest():
-        raise config.error(
-            "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
-        )
-    for key, old, new in changed:
-        if key != "SOLVER.EPOCHS" or new < old:
-            raise config.error(
-                key, f"the run in {folder} has {old!r}, and --resume can't make it {new!r}."
-            )
-
-
-def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
-    """Takes the newest whole checkpoint, if there is one; ``begun``: there might be."""
-    state = checkpoint.newest(folder / "checkpoints")
-    if state is not None:
-        trainer.load(state)
-        log.info("resumed at step %d of %d", trainer.step, trainer.steps)
-    elif begun:
-        log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
-
-
 def finish(
     trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
 ) -> Results:
@@ -235,7 +222,7 @@ def finish(
 
 def measure(trainer: Trainer, networks: dict[str, Backbone], data: Data) -> dict[str, Results]:
     """All of these networks in one pass over the test split."""
-    batches = data.test.all(trainer.batch_size, parallel.rank(), parallel.world())
+    batches = trainer.all(data.test)
     return {**evaluate(networks, batches, trainer.device, trainer.plan.precision)}
 
 
@@ -248,7 +235,7 @@ def best_of(trainer: Trainer) -> Backbone:
     return backbone
 
 
-def eval_only(config: Config, folder: Path) -> Results:
+def eval_only(config: Config, folder: Path, asked: Callable[[], int] = lambda: 0) -> Results:
     """Reads the test split with a run's student, or with STUDENT.WEIGHTS unless the run began with
     them, and writes eval.json.
 
@@ -270,32 +257,12 @@ def eval_only(config: Config, folder: Path) -> Results:
             raise checkpoint.NoCheckpoint(f"{folder}: there is no student and no checkpoint.")
         file = f"{folder} at step {state['step']}"
         student.network.load_state_dict(state["deployed"])
-    batches = data.test.all(config.tree.SOLVER.BATCH_SIZE, parallel.rank(), parallel.world())
+    size = config.tree.SOLVER.BATCH_SIZE
+    batches = watched(data.test, size, lambda: stop_if(parallel.largest(asked())))
     found = evaluate({"test": student.to(device)}, batches, device, precision)
     results: Results = {**found, "weights": file}
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(folder / "eval.json", results)
+        write_json(folder / "eval.json", results)
     tell(results, folder / "eval.json")
     return results
-
-
-def began_with(weights: str, folder: Path) -> bool:
-    """Whether these are the weights that the student of the run in ``folder`` began with."""
-    path = folder / "config.yaml"
-    return path.exists() and yaml.safe_load(path.read_text())["STUDENT"]["WEIGHTS"] == weights
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A file of ours, or None where there is none.
-
-    Raises:
-        ConfigError: it is there, and broken.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"{path} is broken: {error}") from error
-    return content

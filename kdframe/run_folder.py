@@ -1,22 +1,25 @@
 """A run's folder: its name, its lock, what it is about and what was said."""
 
-import fcntl
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kdframe import __version__
+from kdframe import __version__, lock
 from kdframe.config import ConfigError
+from kdframe.writing import clear_strays, write_json
 
 LATEST = "latest"
+ABOUT, CHECKPOINTS = "run.json", "checkpoints"
+LEFT_BY_A_RUN = ("results.json", f"{CHECKPOINTS}/step_*", "*.safetensors")
 LIBRARIES = ("torch", "torchvision", "timm", "fvcore", "yacs", "numpy")
 
 
@@ -37,34 +40,60 @@ def choose(config: str, output_dir: str, seed: int, again: bool) -> Path:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """A folder that holds a run is never overwritten.
+    """A folder that holds a run is never overwritten; one that never got to training is no run.
 
     Raises:
         ConfigError: it does, or it is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"OUTPUT_DIR: {folder} is a file.")
-    if (folder / "run.json").exists():
+    about = read_json(folder / ABOUT)
+    began = about is not None and about.get("trained", True)
+    if began or any(found for name in LEFT_BY_A_RUN for found in folder.glob(name)):
         raise ConfigError(
             f"OUTPUT_DIR: {folder} holds a run: --resume goes on with it, another OUTPUT_DIR "
             "starts a new one."
         )
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file of ours, or None where there is none.
+
+    Raises:
+        ConfigError: it is there, and broken.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is broken: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is broken: it holds no mapping.")
+    return content
+
+
 class RunFolder:
     """A run's folder, locked and written to while it is entered.
 
-    The lock is POSIX (``lockf``): the kernel frees it when the process dies, however it dies.
-    ``run.json`` says done only after ``finish``.
+    The lock is POSIX (``lockf``): the kernel frees it when the process dies, however it dies, and
+    workers that outlive it don't have it.  ``run.json`` says done only after ``finish``.
 
     Args:
         path: made if need be.
         wait: wait for another process's lock; otherwise a lock is an error.
         first: this is the process that writes; the others do nothing here.
+        look: called now and then while it waits.
     """
 
-    def __init__(self, path: Path, wait: bool = False, first: bool = True) -> None:
-        self.path, self.wait, self.first = path, wait, first
+    def __init__(
+        self,
+        path: Path,
+        wait: bool = False,
+        first: bool = True,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self.wait, self.first, self.look = path, wait, first, look
         self.about: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -73,7 +102,7 @@ class RunFolder:
         return self
 
     def open(self) -> None:
-        """Takes the lock, and writes to log.txt what is logged from now on.
+        """Takes the lock, clears what dead processes left, and logs to log.txt from now on.
 
         Raises:
             ConfigError: another process has the lock.
@@ -82,22 +111,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"OUTPUT_DIR: {self.path} can't be made: {error}.") from error
-        self.lock = (self.path / ".lock").open("a+")
-        try:
-            fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.seek(0)
-            message = f"OUTPUT_DIR: {self.path} is in use by {self.lock.read().strip()}."
-            if not self.wait:
-                self.lock.close()
-                raise ConfigError(message) from None
-            logging.getLogger("kdframe").info("%s Waiting for it.", message)
-            fcntl.lockf(self.lock, fcntl.LOCK_EX)
-        self.lock.truncate(0)
-        who = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
-        self.lock.write(who)
-        self.lock.flush()
-        self.handler = logging.FileHandler(self.path / "log.txt", delay=True)
+        self.lock = lock.taken(self.path, self.look if self.wait else None)
+        for folder in (self.path, self.path / CHECKPOINTS):
+            clear_strays(folder)
+        self.handler = LogFile(self.path / "log.txt")
         logging.getLogger("kdframe").addHandler(self.handler)
 
     def __exit__(
@@ -117,27 +134,28 @@ class RunFolder:
         finally:
             logging.getLogger("kdframe").removeHandler(self.handler)
             self.handler.close()
-            self.lock.close()
             if error is not None and not self.about:
                 self.leave_nothing()
+            self.lock.close()
 
     def leave_nothing(self) -> None:
         """Removes the folder if all that it holds is the lock: its run never began."""
-        if [path.name for path in self.path.iterdir()] == [".lock"]:
-            (self.path / ".lock").unlink()
+        if [path.name for path in self.path.iterdir()] == [lock.NAME]:
+            (self.path / lock.NAME).unlink()
             self.path.rmdir()
 
     def say(self, **facts: Any) -> None:
         """Adds to run.json."""
         if not self.first:
             return
-        from_before = self.path / "run.json"
-        if not self.about and from_before.exists():
-            self.about = json.loads(from_before.read_text())
+        if not self.about:
+            self.about = read_json(self.path / ABOUT) or {}
         self.about |= facts
-        temporary = from_before.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.about, indent=2) + "\n")
-        temporary.replace(from_before)
+        write_json(self.path / ABOUT, self.about)
+
+    def train(self) -> None:
+        """Says that from now on there is something to lose: the folder holds a run."""
+        self.say(trained=True)
 
     def begin(self, seed: int, device: str, config: str) -> None:
         """Writes run.json: how this process was called, on what, and that it runs.
@@ -155,7 +173,13 @@ class RunFolder:
             device=device,
             start=time.strftime("%FT%T%z"),
             state="running",
+            trained=self.has_trained(),
         )
+
+    def has_trained(self) -> bool:
+        """Whether a run was here that got to its first step."""
+        about = read_json(self.path / ABOUT)
+        return about is not None and bool(about.get("trained", True))
 
     def link(self) -> None:
         """Makes ``latest`` beside the folder point to it."""
@@ -166,6 +190,21 @@ class RunFolder:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(self.path.name)
         temporary.replace(link)
+
+
+class LogFile(logging.FileHandler):
+    """log.txt; on a full disk it is silent, and the run ends by the files that it must save."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what had no room before has none now
+            super().close()
 
 
 def commit() -> str:

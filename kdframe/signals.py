@@ -1,10 +1,30 @@
-"""Signals set a flag; the loop looks at it between two steps."""
+"""Signals set a flag; the loops of a run look at it between two steps or batches."""
 
 import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+WATCHED = (*STOPPING, signal.SIGUSR1)
+
+
+class Stopped(RuntimeError):
+    """A signal asked the run to stop, and what it has done is ``saved``."""
+
+    def __init__(self, number: int, saved: bool = True) -> None:
+        what = "--resume goes on from here" if saved else "it had made no step that could be lost"
+        super().__init__(f"stopped by signal {number}; {what}")
+        self.exit_code = 128 + number
+
+
+def stop_if(number: int) -> None:
+    """For moments that have nothing to save.
+
+    Raises:
+        Stopped: that signal asks to stop.
+    """
+    if number in STOPPING:
+        raise Stopped(number, saved=False)
 
 
 class Signals:
@@ -15,7 +35,7 @@ class Signals:
     """
 
     def __enter__(self) -> Self:
-        self.flag = 0
+        self.flag, self.interrupted = 0, False
         self.before = {number: signal.signal(number, self.set) for number in WATCHED}
         return self
 
@@ -29,9 +49,11 @@ class Signals:
             signal.signal(number, handler)
 
     def set(self, number: int, frame: FrameType | None) -> None:
-        if number == self.flag == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.flag in (0, signal.SIGUSR1):
+        if number == signal.SIGINT:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+        if self.flag not in STOPPING:
             self.flag = number
 
     def asked(self) -> int:

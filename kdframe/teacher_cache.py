@@ -6,7 +6,6 @@ import logging
 import mmap
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdframe import checkpoint, parallel
+from kdframe import parallel
 from kdframe.backbones import Output
 from kdframe.datasets import Batch
+from kdframe.writing import clear_strays, temporary_of, write_json
 
 log = logging.getLogger("kdframe")
 
@@ -167,13 +167,12 @@ class TeacherCache:
 
     def start(self, path: Path, there: bool) -> None:
         """Begins a part, from the one that is there if need be; says so where the disk is full."""
-        name = f".{path.stem}.{socket.gethostname()}.{os.getpid()}{checkpoint.TEMPORARY}"
-        temporary = path.with_name(parallel.from_first(name))
+        temporary = path.with_name(parallel.from_first(temporary_of(path).name))
         fault = ""
         if parallel.rank() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self.clear_strays()
+                clear_strays(self.folder)
                 reserve(temporary, self.bytes)  # or a full disk would end the process by a signal
                 if there:
                     shutil.copyfile(path, temporary)
@@ -196,14 +195,14 @@ class TeacherCache:
 
     def publish(self, temporary: Path) -> None:
         """Digests and renames a part, and writes its manifest."""
-        path = temporary.with_name(f"{temporary.name.split('.')[1]}.bin")
+        path = temporary.with_name(".".join(temporary.name.split(".")[1:3]))
         with temporary.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
             content.flush()
             os.fsync(file.fileno())
             sha256 = digest(content)
         temporary.replace(path)
         manifest = {"size": self.bytes, "sha256": sha256, **self.about}
-        checkpoint.write_json(path.with_suffix(".json"), manifest)
+        write_json(path.with_suffix(".json"), manifest)
         self.temporary = None
 
     def is_whole(self, path: Path) -> bool:
@@ -229,13 +228,6 @@ class TeacherCache:
             )
         return whole
 
-    def clear_strays(self) -> None:
-        """Removes what processes of this machine left when they were killed."""
-        for stray in self.folder.glob(f".*{checkpoint.TEMPORARY}"):
-            whose, pid, _ = stray.name.rsplit(".", 2)
-            if whose.split(".", 2)[2] == socket.gethostname() and not alive(pid):
-                stray.unlink(missing_ok=True)
-
 
 def reserve(path: Path, size: int) -> None:
     """Makes a file of zeros with its room on disk taken.
@@ -258,14 +250,3 @@ def digest(content: mmap.mmap) -> str:
 def pieces(size: int) -> Iterator[slice]:
     """Slices of at most ``CHUNK``."""
     return (slice(start, start + CHUNK) for start in range(0, size, CHUNK))
-
-
-def alive(pid: str) -> bool:
-    """Whether there is a process of that number here."""
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True

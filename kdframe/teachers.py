@@ -29,8 +29,7 @@ def gate(config: Config, data: Data, trainer: Trainer, teachers: Mapping[str, Ba
     if not teachers:
         return
     loader, where = (data.val, "validation") if data.val else (data.train, "training")
-    batches = loader.all(trainer.batch_size, parallel.rank(), parallel.world())
-    measured = evaluate(teachers, batches, trainer.device, trainer.plan.precision)
+    measured = evaluate(teachers, trainer.all(loader), trainer.device, trainer.plan.precision)
     for branch, found in measured.items():
         log.info(
             "%s  %.2f %% of %d %s images", branch.lower(), found["top1"], found["images"], where

@@ -18,10 +18,11 @@ from kdframe import checkpoint, parallel
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation, Term
-from kdframe.evaluation import evaluate
+from kdframe.evaluation import evaluate, watched
 from kdframe.hooks import Hook
 from kdframe.loading import Loader
-from kdframe.plan import Diverged, Plan, Stopped, seed_of
+from kdframe.plan import Diverged, Plan, seed_of
+from kdframe.signals import STOPPING, Stopped
 
 log = logging.getLogger("kdframe")
 
@@ -67,6 +68,7 @@ class Trainer:
         self.images = 0  # since this process started
         self.saved_at = time.monotonic()
         self.saved_step = -1  # of the newest checkpoint that this process wrote or read
+        self.begun = False  # there is something to save
 
     @property
     def epoch(self) -> int:
@@ -93,6 +95,7 @@ class Trainer:
         started = time.monotonic() - self.seconds
         if self.step == 0:
             self.prepare()
+        self.begun = True
         self.call("before_train")
         while True:
             self.seconds = time.monotonic() - started
@@ -127,8 +130,7 @@ class Trainer:
     def lessons(self, term: Term, epoch: int) -> Iterator[tuple[Output, Batch]]:
         """An epoch's batches with the teacher's Outputs, the same on every process."""
         for batch in self.train_loader.train(epoch, self.batch_size, views="views" in term.needs):
-            if (signal := parallel.largest(self.asked())) in STOPPING:
-                raise Stopped(signal)  # nothing to save: this begins anew
+            self.answer_signals()
             yield self.model.teach(batch, term), batch
 
     def train_epoch(self, started: float) -> None:
@@ -223,19 +225,25 @@ class Trainer:
 
     def evaluate(self, loader: Loader) -> dict[str, dict[str, float]]:
         """Of the student, and of a teacher that learns with it."""
-        batches = loader.all(self.batch_size, parallel.rank(), parallel.world())
         networks = {"student": self.deployed}
         if self.model.partner is not None:
             networks["teacher"] = self.model.partner
-        return evaluate(networks, batches, self.device, self.plan.precision)
+        return evaluate(networks, self.all(loader), self.device, self.plan.precision)
+
+    def all(self, loader: Loader) -> Iterator[Batch]:
+        """Every image of a split, with an answer to signals before each batch."""
+        return watched(loader, self.batch_size, self.answer_signals)
 
     def answer_signals(self) -> None:
-        """After a step: SIGUSR1 saves and goes on, SIGTERM and SIGINT save and stop."""
+        """Between steps or batches: SIGUSR1 saves and goes on, SIGTERM and SIGINT save and stop.
+
+        Before ``train`` has begun there is nothing to save: the run would begin anew.
+        """
         signal = parallel.largest(self.asked())
-        if signal:
+        if signal and self.begun:
             self.save()
         if signal in STOPPING:
-            raise Stopped(signal)
+            raise Stopped(signal, self.begun)
 
     def is_due(self) -> bool:
         minutes = self.plan.checkpoint_minutes
@@ -267,6 +275,7 @@ class Trainer:
         """All that a run needs to go on; loaded with ``weights_only``."""
         return {
             "step": self.step,
+            "config": self.plan.config,
             "student": self.model.student.network.state_dict(),
             "learned": self.model.learned.state_dict(),
             "deployed": self.deployed.network.state_dict(),
@@ -277,6 +286,7 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "seconds": self.seconds,
+            "hooks": {type(h).__qualname__: kept for h in self.hooks if (kept := h.state_dict())},
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -293,6 +303,9 @@ class Trainer:
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.history, self.best = state["history"], state["best"]
         self.seconds = state["seconds"]
+        for hook in self.hooks:
+            if (kept := state["hooks"].get(type(hook).__qualname__)) is not None:
+                hook.load_state_dict(kept)
 
     def no_sums(self) -> dict[str, Tensor]:
         names = ("steps", "loss", *self.model.names)
@@ -301,6 +314,3 @@ class Trainer:
     def call(self, moment: str) -> None:
         for hook in self.hooks:
             getattr(hook, moment)(self)
-
-
-STOPPING = (2, 15)  # SIGINT, SIGTERM

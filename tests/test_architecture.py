@@ -23,7 +23,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "registry": set(),
     "values": set(),
     "parallel": set(),
-    "checkpoint": set(),
+    "writing": set(),
+    "checkpoint": {"writing"},
     "solver": set(),
     "plan": set(),
     "signals": set(),
@@ -35,25 +36,26 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "resolved": {"schema", "values"},
     "config": {"layers", "options", "resolved", "schema", "values"},
     "exit_codes": {"config"},
-    "run_folder": {"config"},
+    "lock": {"config"},
+    "run_folder": {"config", "lock", "writing"},
     # the parts
     "backbones": {"registry"},
     "datasets": {"registry"},
     "distillers": {"registry", "backbones", "datasets"},
-    "reports": {"registry", "backbones"},
-    "hooks": {"registry", "reports"},
+    "reports": {"registry", "backbones", "writing"},
+    "hooks": {"registry", "reports", "writing"},
     "startup": {"hooks"},
     "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},
     # the path of a batch, from below
     "augmentation": {"datasets"},
-    "loading": {"augmentation", "datasets"},
-    "teacher_cache": {"checkpoint", "parallel", "backbones", "datasets"},
+    "loading": {"augmentation", "datasets", "signals"},
+    "teacher_cache": {"parallel", "backbones", "datasets", "writing"},
     "answers": {"parallel", "backbones", "datasets", "teacher_cache"},
     "distillation": {"answers", "parallel", "backbones", "datasets", "teacher_cache"},
-    "evaluation": {"parallel", "backbones", "datasets"},
+    "evaluation": {"parallel", "backbones", "datasets", "loading"},
     "trainer": {
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
-        "loading", "plan",
+        "loading", "plan", "signals",
     },
     # the only readers of a config
     "build_loss": {
@@ -68,10 +70,12 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "build", "checkpoint", "config", "evaluation", "parallel", "backbones", "teacher_cache",
         "trainer",
     },
+    "resuming": {"checkpoint", "config", "run_folder", "trainer"},
     "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "plan", "reports", "run_folder", "startup", "teachers", "trainer",
+        "config", "evaluation", "plan", "reports", "resuming", "run_folder", "signals", "startup",
+        "teachers", "trainer", "writing",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}

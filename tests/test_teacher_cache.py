@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -207,11 +208,11 @@ def test_what_a_killed_process_left_goes_and_a_living_ones_stays() -> None:
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
     )
-    host = teacher_cache.socket.gethostname()
+    host = socket.gethostname()
     left, lives, elsewhere = (
-        home / f".epoch_7.{host}.{int(dead.stdout)}.tmp",
-        home / f".epoch_7.{host}.{os.getppid()}.tmp",
-        home / f".epoch_7.other-{host}.{int(dead.stdout)}.tmp",
+        home / f".epoch_7.bin.{host}.{int(dead.stdout)}.tmp",
+        home / f".epoch_7.bin.{host}.{os.getppid()}.tmp",
+        home / f".epoch_7.bin.other-{host}.{int(dead.stdout)}.tmp",
     )
     for path in (left, lives, elsewhere):
         path.touch()

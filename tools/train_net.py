@@ -6,8 +6,9 @@ import os
 import sys
 import time
 
-from kdframe import exit_codes, run_folder
+from kdframe import exit_codes, lock, run_folder
 from kdframe.config import read
+from kdframe.signals import Signals, stop_if
 
 EXAMPLES = """examples:
   tools/train_net.py --config-file configs/kd_feature.yaml
@@ -42,26 +43,28 @@ def main() -> None:
     first = os.environ.get("RANK", "0") == "0"
     if first and not (again or args.dry_run or args.print_config):
         run_folder.refuse_occupied(folder)
-    begun = time.perf_counter()
-    config = draft.load()
-    if args.print_config:
-        print(config.dump(), end="")
-        return
+    if first and not (args.eval_only or args.dry_run or args.print_config):
+        lock.refuse_busy(folder)
+    with Signals() as signals:  # those that come during the imports are answered after them
+        begun = time.perf_counter()
+        config = draft.load()
+        if args.print_config:
+            print(config.dump(), end="")
+            return
 
-    from kdframe import dry_run, parallel, run
-    from kdframe.signals import Signals
+        from kdframe import dry_run, parallel, run
 
-    imports = time.perf_counter() - begun
-    talk(first)
-    for warning in config.warnings:
-        logging.getLogger("kdframe").warning("warning: %s", warning)
-    with Signals() as signals:
+        stop_if(signals.asked())
+        imports = time.perf_counter() - begun
+        talk(first)
+        for warning in config.warnings:
+            logging.getLogger("kdframe").warning("warning: %s", warning)
         run.start(config)
         folder = parallel.from_first(folder)
         if args.dry_run:
-            dry_run.dry_run(config)
+            dry_run.dry_run(config, signals.asked)
         elif args.eval_only:
-            run.eval_only(config, folder)
+            run.eval_only(config, folder, signals.asked)
         else:
             run.train(
                 config,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdframe.trainer import Trainer
@@ -15,6 +15,13 @@ class Hook:
     process.  It may not change weights, gradients, the batch or a random generator: a test
     trains with and without all of them, in both orders, and compares to the bit.
     """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that a checkpoint keeps for it; none, unless it says so."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what a checkpoint kept, before ``before_train``."""
 
     def before_train(self, trainer: Trainer) -> None:
         """Before the first step of this process; ``trainer.step`` is above 0 on a resumed run."""

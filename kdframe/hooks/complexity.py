@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kdframe.hooks.base import Hook
 from kdframe.registry import HOOKS
 from kdframe.reports.complexity import as_dict, as_markdown, complexity
+from kdframe.writing import write_text
 
 if TYPE_CHECKING:
     from kdframe.trainer import Trainer
@@ -26,5 +27,5 @@ class WriteComplexity(Hook):
         if trainer.model.teacher is not None:
             counts["teacher"] = complexity(trainer.model.teacher)
         text = json.dumps(as_dict(counts), indent=2) + "\n"
-        (self.output_dir / "complexity.json").write_text(text)
-        (self.output_dir / "complexity.md").write_text(as_markdown(counts))
+        write_text(self.output_dir / "complexity.json", text)
+        write_text(self.output_dir / "complexity.md", as_markdown(counts))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdframe.hooks.base import Hook
 from kdframe.registry import HOOKS
 
 if TYPE_CHECKING:
     from kdframe.trainer import Trainer
+
+log = logging.getLogger("kdframe")
 
 
 @HOOKS.register("metrics")
@@ -27,21 +32,40 @@ class Metrics(Hook):
             raise ValueError(f"period takes an int above 0, not {period}.")
         self.path = output_dir / "metrics.jsonl"
         self.period = period
+        self.offset: int | None = None  # up to which the file is a checkpoint's
+
+    def state_dict(self) -> dict[str, Any]:
+        """How long the file is, once that much of it is on the disk."""
+        with self.path.open("a") as file:
+            os.fsync(file.fileno())
+            return {"offset": file.tell()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.offset = state["offset"]
 
     def before_train(self, trainer: Trainer) -> None:
         """Cuts off what this process will write again."""
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text().splitlines(keepends=True):
-                if not line.endswith("\n"):  # half-written when the run died
-                    break
+        offset = self.length_at(trainer) if self.offset is None else self.offset
+        with self.path.open("ab") as file:
+            if (lost := offset - file.tell()) > 0:
+                log.warning("%s has lost %d bytes since the checkpoint", self.path, lost)
+            file.truncate(min(offset, file.tell()))
+
+    def length_at(self, trainer: Trainer) -> int:
+        """In bytes, of the lines up to a trainer's step: for a checkpoint that doesn't know."""
+        length = 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else ():
+            try:
                 row = json.loads(line)
-                is_step = "loss" in row
-                if row["step"] <= trainer.step if is_step else row["epoch"] <= trainer.epoch:
-                    kept.append(line)
-        whole = self.path.with_suffix(".part")
-        whole.write_text("".join(kept))
-        whole.replace(self.path)
+                kept = row["step"] <= trainer.step and (
+                    "loss" in row or row["epoch"] <= trainer.epoch
+                )
+            except (ValueError, KeyError, TypeError):  # half-written when the run died
+                break
+            if not kept or not line.endswith(b"\n"):
+                break
+            length += len(line)
+        return length
 
     def after_step(self, trainer: Trainer) -> None:
         if trainer.step % self.period == 0:  # reading a loss waits for the device: not every step
@@ -59,5 +83,7 @@ class Metrics(Hook):
         self.write({"step": trainer.step, "epoch": trainer.epoch, **trainer.metrics})
 
     def write(self, row: dict[str, float]) -> None:
+        """A number that isn't finite is null: JSON has none."""
+        sound = {name: x if math.isfinite(x) else None for name, x in row.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(sound, allow_nan=False) + "\n")

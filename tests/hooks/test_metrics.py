@@ -58,6 +58,34 @@ def test_a_half_written_line_is_cut_off(trainer, tmp_path) -> None:
     assert path.read_bytes() == whole
 
 
+def test_the_file_is_cut_back_to_what_the_checkpoint_knew_of(trainer, tmp_path) -> None:
+    """Whatever stands behind it: lines of another life, or the zeros that a power cut leaves."""
+    path = tmp_path / "metrics.jsonl"
+    first = HOOKS["metrics"](tmp_path, period=1)
+    trainer.train([first])
+    whole, state = path.read_bytes(), first.state_dict()
+    assert state == {"offset": len(whole)}
+    at_6 = {"offset": whole.index(b'{"step": 7')}
+    path.write_bytes(whole[: at_6["offset"]] + b"\0" * 4096)
+    second = HOOKS["metrics"](tmp_path, period=1)
+    second.load_state_dict(at_6)
+    trainer.resume_at(6).train([second])
+    assert path.read_bytes() == whole
+
+
+def test_lines_that_are_lost_are_told(trainer, tmp_path, caplog) -> None:
+    hook = HOOKS["metrics"](tmp_path, period=1)
+    hook.load_state_dict({"offset": 1000})
+    trainer.resume_at(6).train([hook])
+    assert "metrics.jsonl has lost 1000 bytes since the checkpoint" in caplog.text
+
+
+def test_a_number_that_is_not_finite_is_null(trainer, tmp_path) -> None:
+    hook = HOOKS["metrics"](tmp_path)
+    hook.write({"epoch": 1, "val/nll": float("nan"), "val/top1": 2.0, "loss": float("inf")})
+    assert lines(tmp_path) == [{"epoch": 1, "val/nll": None, "val/top1": 2.0, "loss": None}]
+
+
 def test_nothing_but_the_file_is_left(trainer, tmp_path) -> None:
     trainer.train([HOOKS["metrics"](tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,0 +1,108 @@
+"""The one writer of files that matter: the old file or the whole new one, whatever happens."""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".tmp"
+ABANDONED = 24 * 3600  # seconds after which another machine's temporary file has no writer any more
+
+
+class Digesting(io.RawIOBase):
+    """A file that is only written to, and digested on the way."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self.file, self.sha256, self.size = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        written = self.file.write(data)
+        self.size += written
+        return written
+
+
+def write(path: Path, writer: Callable[[Digesting], Any]) -> tuple[int, str]:
+    """Writes a file so that ``path`` is either the old file or the whole new one.
+
+    Returns:
+        Its size in bytes and its SHA-256.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written; ``path`` is as it was.
+    """
+    temporary = temporary_of(path)
+    try:
+        with temporary.open("wb") as file:
+            sink = Digesting(file)
+            writer(sink)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        settle(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a full disk doesn't say whose file had no room
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return sink.size, sink.sha256.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write`` for a string."""
+    write(path, lambda sink: sink.write(text.encode()))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """``write`` for a mapping; a number that isn't finite is an error, not a NaN in the file."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def settle(folder: Path) -> None:
+    """Makes what was renamed or removed in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_of(path: Path) -> Path:
+    """The name under which this process writes a file, which says whose it is."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
+
+
+def clear_strays(folder: Path) -> None:
+    """Removes the temporary files of processes that are dead; those of living ones stay.
+
+    Of other machines' processes only those that nobody has written to for a day.
+    """
+    here = f".{socket.gethostname()}."
+    for stray in folder.glob(f".*{TEMPORARY}"):
+        whose, _, pid = stray.name.removesuffix(TEMPORARY).rpartition(".")
+        if f"{whose}.".endswith(here):
+            dead = not alive(pid)
+        else:
+            dead = stray.exists() and time.time() - stray.stat().st_mtime > ABANDONED
+        if dead:
+            stray.unlink(missing_ok=True)
+
+
+def alive(pid: str) -> bool:
+    """Whether there is a process of that number here."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True

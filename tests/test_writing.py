@@ -1,0 +1,86 @@
+"""One writer: the old file or the whole new one, and nothing left behind."""
+
+import errno
+import hashlib
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kdframe import writing
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path) -> None:
+    path = tmp_path / "file"
+    writing.write_text(path, "old")
+
+    def writer(sink):
+        sink.write(b"half of the new")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        writing.write(path, writer)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_number_that_is_not_finite_is_not_written(tmp_path) -> None:
+    with pytest.raises(ValueError):
+        writing.write_json(tmp_path / "r.json", {"top1": float("nan")})
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_size_and_digest_are_those_of_the_file(tmp_path) -> None:
+    size, sha256 = writing.write(tmp_path / "f", lambda sink: [sink.write(b"ab"), sink.write(b"c")])
+    assert size == 3 and sha256 == hashlib.sha256(b"abc").hexdigest()
+    assert (tmp_path / "f").read_bytes() == b"abc"
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(
+    tmp_path, monkeypatch
+) -> None:
+    """What a power cut leaves depends on this order alone."""
+    did = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda f: did.append(kind(f)) or fsync(f))
+    monkeypatch.setattr(os, "replace", lambda a, b: did.append("rename") or replace(a, b))
+    writing.write_text(tmp_path / "f", "x")
+    assert did == ["file", "rename", "folder"]
+
+
+def kind(descriptor: int) -> str:
+    return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+
+
+def test_a_full_disk_says_whose_file_had_no_room(tmp_path) -> None:
+    def writer(sink):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError) as error:
+        writing.write(tmp_path / "f", writer)
+    assert error.value.filename == str(tmp_path / "f")
+
+
+def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    host, dead = socket.gethostname(), int(done.stdout)
+    left, lives, mine, elsewhere, old = (
+        tmp_path / f".step_7.pt.{host}.{dead}.tmp",
+        tmp_path / f".step_7.pt.{host}.{os.getppid()}.tmp",
+        writing.temporary_of(tmp_path / "step_7.pt"),
+        tmp_path / f".step_7.pt.other-{host}.{dead}.tmp",
+        tmp_path / f".step_6.pt.other-{host}.{dead}.tmp",
+    )
+    for path in (left, lives, mine, elsewhere, old):
+        path.touch()
+    long_ago = time.time() - 2 * writing.ABANDONED
+    os.utime(old, (long_ago, long_ago))
+    writing.clear_strays(tmp_path)
+    found = [p.exists() for p in (left, lives, mine, elsewhere, old)]
+    assert found == [False, True, True, True, False]
