@@ -27,6 +27,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "checkpoint": {"writing"},
     "solver": set(),
     "plan": set(),
+    "finite": {"plan"},
     "signals": set(),
     "allocator": set(),
     # the config, from plain values up
@@ -54,8 +55,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "distillation": {"answers", "parallel", "backbones", "datasets", "teacher_cache"},
     "evaluation": {"parallel", "backbones", "datasets", "loading"},
     "trainer": {
-        "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
-        "loading", "plan", "signals",
+        "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "finite",
+        "hooks", "loading", "plan", "signals",
     },
     # the only readers of a config
     "build_loss": {
