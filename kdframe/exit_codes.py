@@ -5,8 +5,11 @@ one is needed; 6 a worker, a process or memory died; 130, 143 stopped by SIGINT,
 """
 
 import errno
+import multiprocessing
+import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -22,6 +25,8 @@ STORAGE = {
     errno.EIO,
 }
 
+PAUSE = 2.0  # seconds in which the process that speaks has spoken
+
 
 def answered(work: Callable[[], None], debug: bool = False) -> int:
     """Runs ``work``; a failure is one line on stderr, with its traceback only for ``debug``."""
@@ -30,9 +35,29 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        if is_told(error):
+            time.sleep(PAUSE)  # torchrun ends all of them when the first one ends
+        else:
+            print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            leave(code_of(error))
         return code_of(error)
     return 0
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether another of several processes says it: the config's errors are the same for all."""
+    others = isinstance(error, ConfigError) and os.environ.get("LOCAL_RANK", "0") != "0"
+    return bool(getattr(error, "told", others))
+
+
+def leave(code: int) -> None:
+    """Ends this process as it is: to end in order is to wait for processes that don't answer."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(code)
 
 
 def code_of(error: BaseException) -> int:

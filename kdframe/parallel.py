@@ -1,6 +1,7 @@
 """The little that several processes need; with one process, everything here does nothing."""
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,15 +16,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # the longest that one process waits for another
 LONGEST_REST = 30.0  # seconds that gloo's threads may take to come to rest
 
 
-def start(device: str) -> torch.device:
+def start(device: str, timeout: float = 30.0) -> torch.device:
     """Joins the processes that torchrun started, and returns this one's device.
 
     Args:
         device: auto, cpu, cuda or mps; auto takes cuda where there is one.
+        timeout: the longest that one process waits for another, in minutes.
 
     Raises:
         ValueError: a device that this machine doesn't have.
@@ -40,7 +41,10 @@ def start(device: str) -> torch.device:
         device = f"cuda:{torch.cuda.current_device()}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        # waits for the others, where no handler of ours runs: torchrun's SIGTERM ends it
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout))
+        signal.signal(signal.SIGTERM, before)
     return torch.device(device)
 
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "registry": set(),
     "values": set(),
     "parallel": set(),
+    "together": {"parallel"},
     "writing": set(),
     "checkpoint": {"writing"},
     "solver": set(),
@@ -58,6 +59,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "finite",
         "hooks", "loading", "plan", "signals",
     },
+    "trial": {"answers", "backbones", "datasets", "distillation"},
     # the only readers of a config
     "build_loss": {
         "answers", "config", "parallel", "backbones", "datasets", "distillation", "plan",
@@ -72,11 +74,14 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "trainer",
     },
     "resuming": {"checkpoint", "config", "run_folder", "trainer"},
-    "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
+    "preflight": {
+        "build", "config", "datasets", "loading", "parallel", "plan", "trainer", "trial",
+    },
+    "dry_run": {"build", "config", "preflight", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "plan", "reports", "resuming", "run_folder", "signals", "startup",
-        "teachers", "trainer", "writing",
+        "config", "evaluation", "plan", "preflight", "reports", "resuming", "run_folder",
+        "signals", "startup", "teachers", "trainer", "writing",
     },
 }  # fmt: skip
 EMPTY_NAMES = {"utils", "util", "common", "core", "helpers", "helper", "engine", "manager"}
