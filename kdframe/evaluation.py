@@ -96,10 +96,10 @@ def evaluate(
 def watched(loader: Loader, batch_size: int, look: Callable[[], None]) -> Iterator[Batch]:
     """Every image of a split once over all processes, with a call of ``look`` before each batch.
 
-    Processes may agree in ``look``: it isn't called for the last batch, of which one of them may
-    have no part.
+    Processes may agree in ``look``: several of them don't call it for the last batch where one of
+    them may have no part of it.
     """
-    shared = len(loader) // batch_size
+    shared = len(loader) // batch_size + (parallel.world() == 1)
     for number, batch in enumerate(loader.all(batch_size, parallel.rank(), parallel.world())):
         if number < shared:
             look()

@@ -19,13 +19,18 @@ class Digesting(io.RawIOBase):
 
     def __init__(self, file: io.BufferedWriter) -> None:
         self.file, self.sha256, self.size = file, hashlib.sha256(), 0
+        self.fault: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
-        written = self.file.write(data)
+        try:
+            written = self.file.write(data)
+        except OSError as error:
+            self.fault = error  # torch.save puts an error of its own in its place
+            raise
         self.size += written
         return written
 
@@ -43,7 +48,11 @@ def write(path: Path, writer: Callable[[Digesting], Any]) -> tuple[int, str]:
     try:
         with temporary.open("wb") as file:
             sink = Digesting(file)
-            writer(sink)
+            try:
+                writer(sink)
+            finally:
+                if sink.fault is not None:
+                    raise sink.fault
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

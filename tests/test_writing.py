@@ -65,6 +65,24 @@ def test_a_full_disk_says_whose_file_had_no_room(tmp_path) -> None:
     assert error.value.filename == str(tmp_path / "f")
 
 
+def test_a_full_disk_is_told_as_one_though_the_writer_tells_another_story(tmp_path, monkeypatch):
+    """torch.save ends in a RuntimeError of its zip writer."""
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def writer(sink):
+        sink.file = type("Full", (), {"write": full})()
+        try:
+            sink.write(b"x")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+
+    with pytest.raises(OSError, match="No space"):
+        writing.write(tmp_path / "f", writer)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True

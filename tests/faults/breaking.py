@@ -7,6 +7,7 @@
     replace  before the n-th rename
     renamed  after it
     unlink   before the n-th removal
+    measure  it lives, but a SIGTERM comes while the n-th batch is measured
 """
 
 import os
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from kdframe.evaluation import Tally
 from kdframe.writing import Digesting
 
 LEFT = int(sys.argv[2])
@@ -59,6 +61,15 @@ def write(self: Digesting, data: Any) -> int:
     return whole_write(self, data)
 
 
+def measuring(add: Callable[..., Any]) -> Callable[..., Any]:
+    def told(*args: Any) -> Any:
+        if dies():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add(*args)
+
+    return told
+
+
 whole_write = Digesting.write
 point = sys.argv[1]
 if point == "write":
@@ -71,6 +82,8 @@ elif point == "renamed":
     os.replace = after(os.replace)
 elif point == "unlink":
     os.unlink = before(os.unlink)
+elif point == "measure":
+    Tally.add = measuring(Tally.add)  # type: ignore[method-assign]
 else:
     raise SystemExit(f"no point {point!r}")
 sys.argv = sys.argv[3:]

@@ -14,7 +14,10 @@ A test asks for fixtures; there is nothing to import:
         What a test leaves running is killed after it, with its whole group.
     ``lab.same(a, b)``     the names of a run's files whose bytes differ between two folders,
         wall-clock fields aside; empty for runs that ended alike.
-    ``lab.write(name, text)``   adds a config, or any file.
+    ``lab.uninterrupted(*words, config=)``  the folder of a run that nothing happened to, made once a
+    session for all tests; paths may be given to ``same``.
+``lab.pictures()``     writes pictures.yaml and its images: a set that workers stream.
+``lab.write(name, text)``   adds a config, or any file.
 ``count``  ``count("kills survived", 3)`` adds to the figures that are printed at the end of the
     session; ``count("flips noticed", 40, of=40)`` prints "40 of 40".
 
@@ -24,7 +27,9 @@ runs every test of this folder, the unmarked ones too.
 
 import json
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +39,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BREAKING = Path(__file__).with_name("breaking.py")
@@ -65,6 +71,12 @@ LOSS: {kd: {}, feature: {}}
 SOLVER: {EMA: 0.9}
 """,
 }
+
+PICTURES = """
+_BASE_: student.yaml
+DATASET: {NAME: image_folder, ROOT: pictures, STREAM: true, AUGMENT: crop_flip, VAL: 8, WORKERS: 0}
+SOLVER: {BATCH_SIZE: 8, EPOCHS: 6}
+"""
 
 FIGURES = pytest.StashKey[dict[str, list[int]]]()
 
@@ -111,10 +123,37 @@ class Process:
 class Lab:
     """A folder of configs, and the command in it."""
 
-    def __init__(self, where: Path) -> None:
-        self.where, self.started = where, list[Process]()
+    def __init__(self, where: Path, home: Path, whole: dict[tuple[str, ...], Path]) -> None:
+        self.where, self.home, self.whole = where, home, whole
+        self.started: list[Process] = []
         for name, text in CONFIGS.items():
             self.write(name, text)
+
+    def uninterrupted(self, *words: str, config: str = "student.yaml") -> Path:
+        key = (config, *words)
+        if key not in self.whole:
+            folder = self.home / f"whole-{len(self.whole)}"
+            done = self.run(*words, "OUTPUT_DIR", str(folder), config=config)
+            assert done.returncode == 0, done.stderr
+            self.whole[key] = folder
+        return self.whole[key]
+
+    def copy(self, whole: Path, name: str, finished: bool = True) -> Path:
+        """A run's folder under another name; not ``finished``: as if it had died just before."""
+        folder = Path(shutil.copytree(whole, self.where / name))
+        if not finished:
+            (folder / "results.json").unlink()
+        return folder
+
+    def pictures(self) -> None:
+        pixels = random.Random(0)
+        for split, images in (("train", 24), ("val", 4)):
+            for kind in "ab":
+                for i in range(images):
+                    path = self.where / "pictures" / split / kind / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.frombytes("RGB", (16, 16), pixels.randbytes(768)).save(path)
+        self.write("pictures.yaml", PICTURES)
 
     def write(self, name: str, text: str) -> Path:
         path = self.where / name
@@ -152,7 +191,7 @@ class Lab:
         process = self.start(*words, **how)
         return subprocess.CompletedProcess(process.popen.args, *process.end())
 
-    def same(self, a: str, b: str) -> list[str]:
+    def same(self, a: str | Path, b: str | Path) -> list[str]:
         """What differs between two finished runs that should have ended alike."""
         one, two = self.where / a, self.where / b
         names = ["metrics.jsonl", *(p.name for p in one.glob("*.safetensors"))]
@@ -177,18 +216,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("faults")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path)
-    yield lab
-    for process in lab.started:
-        process.clear()
-
-
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One for all tests: for runs that many of them compare with, made once."""
-    lab = Lab(tmp_path_factory.mktemp("shared"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, ...], Path]]:
+    return tmp_path_factory.mktemp("uninterrupted"), {}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, home: tuple[Path, dict[tuple[str, ...], Path]]) -> Iterator[Lab]:
+    lab = Lab(tmp_path, *home)
     yield lab
     for process in lab.started:
         process.clear()
