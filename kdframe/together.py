@@ -13,6 +13,10 @@ import torch.distributed as dist
 
 from kdframe import parallel
 
+LOST = (  # what gloo's errors say of a process that is gone, or doesn't answer
+    "gloo/", "Connection closed by peer", "Connection reset by peer", "Broken pipe",
+    "Application timeout", "Timed out waiting",
+)  # fmt: skip
 GRACE = 3.0  # seconds in which a process that fails has said so, and one that is well has left
 
 
@@ -56,7 +60,7 @@ def announce() -> None:
 def is_of_another(error: BaseException) -> bool:
     """Whether that is what an operation of several processes raises when it lacks one."""
     return isinstance(error, RuntimeError) and (
-        isinstance(error, dist.DistError) or "gloo/" in str(error)
+        isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
     )
 
 

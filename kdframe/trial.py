@@ -213,11 +213,15 @@ class Comparisons(TorchFunctionMode):
         return answer
 
     def compare(self, a: Tensor, b: Tensor, first: int) -> None:
-        """Notes a difference of two shapes that is as large as one of them."""
+        """Notes a difference of logits, embeddings or maps that repeats one of them.
+
+        That of all pairs of rows, as (B, 1, C) and (1, B, C), is meant.
+        """
         large, small = (a, b) if a.numel() >= b.numel() else (b, a)
-        spread = [1] * (large.dim() - small.dim()) + list(small.shape)
-        repeated = all(s in (1, n) for s, n in zip(spread, large.shape, strict=False))
-        if a.shape != b.shape and repeated and small.numel() > 1:
+        if a.shape == b.shape or large.dim() not in (2, 4) or small.numel() == 1:
+            return
+        repeated = all(s in (1, n) for s, n in zip(small.shape, large.shape, strict=False))
+        if (a.dim() == b.dim() and repeated) or (a.dim() != b.dim() and a.numel() == b.numel()):
             student, teacher = (a, b) if first == STUDENT else (b, a)
             self.doubts.append(
                 f"it compares {tuple(student.shape)} of the student with {tuple(teacher.shape)} "

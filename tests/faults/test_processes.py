@@ -32,13 +32,14 @@ WORDS = (
     "MODULES", "[terms]", "OUTPUT_DIR", "run", "SOLVER.EPOCHS", "400", "CHECKPOINT.MINUTES", "1",
     "TIMEOUT", "0.1",
 )  # fmt: skip
+HERE = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), "."])}  # finds terms.py
 LIMIT = 20.0  # seconds in which all processes have ended: a demand
 
 
 def started(lab, what: str):
     lab.write("terms.py", RAISES)
     words = (*WORDS, "LOSS", f"{{rank_one: {{WHAT: {what}}}}}")
-    return lab.start(*words, processes=2, env={"PYTHONPATH": f"{os.environ['PYTHONPATH']}:."})
+    return lab.start(*words, processes=2, env=HERE)
 
 
 def errors(stderr: str) -> list[str]:
@@ -61,7 +62,14 @@ def processes_of(lab) -> dict[int, int]:
     return found
 
 
-@pytest.mark.parametrize("what", ["raises", "killed", "stopped", "hangs"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "raises",
+        "killed",
+        *(pytest.param(w, marks=pytest.mark.faults) for w in ("stopped", "hangs")),
+    ],
+)
 def test_one_process_ends_all_with_one_line(lab, count, what) -> None:
     process = started(lab, what)
     if what in ("raises", "hangs"):
@@ -101,3 +109,18 @@ def test_two_processes_say_nothing_that_is_not_kdframe_s(lab) -> None:
         env={"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.faults
+def test_two_processes_resume_to_the_same_bytes(lab) -> None:
+    words = ("TIMEOUT", "5")
+    whole = lab.run("OUTPUT_DIR", "whole", *words, processes=2, config="kd.yaml")
+    assert whole.returncode == 0, whole.stderr
+    process = lab.start("OUTPUT_DIR", "parts", *words, processes=2, config="kd.yaml")
+    process.wait_for('"step": 8,', lab.where / "parts/metrics.jsonl")
+    process.signal(signal.SIGKILL, group=True)
+    process.popen.wait()
+    words = ("TIMEOUT", "7")  # a key that can't change the result
+    done = lab.run("--resume", "OUTPUT_DIR", "parts", *words, processes=2, config="kd.yaml")
+    assert done.returncode == 0 and "resumed at step" in done.stdout, done.stderr
+    assert lab.same("whole", "parts") == []
