@@ -19,7 +19,9 @@ from kdframe.plan import Diverged
 from kdframe.registry import DISTILLERS
 from kdframe.reports.summary import header, table
 from kdframe.run import finish
-from kdframe.trainer import Stopped, Trainer
+from kdframe.signals import Stopped
+from kdframe.trainer import Trainer
+from kdframe.trial import tried
 
 CONFIG = """
 DATASET: {{NAME: glyphs, TRAIN: 56, TEST: 36, VAL: 8}}
@@ -90,6 +92,16 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path, data, 
     assert [k for k in ends[0] if not torch.equal(ends[0][k], ends[1][k])] == []
     assert whole.history == second.history
     assert whole.deployed.network.state_dict().keys() == found["deployed"].keys()
+
+
+@pytest.mark.parametrize("name", list(DISTILLERS))
+def test_there_is_nothing_to_remark_on_in_a_term_of_ours(tmp_path, data, name) -> None:
+    model = trainer(config := written(tmp_path, name), data, tmp_path / "run").model
+    views = any("views" in term.needs for term in model.terms)
+    batch = next(data.train.train(0, config.tree.SOLVER.BATCH_SIZE, views=views))
+    before = checkpoint.digest(model.state_dict())
+    assert list(map(str, tried(model, batch, seed=0))) == []
+    assert checkpoint.digest(model.state_dict()) == before
 
 
 @pytest.mark.parametrize("name", [name for name in DISTILLERS if DISTILLERS.needs(name)])

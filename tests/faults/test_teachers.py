@@ -21,13 +21,10 @@ SOLVER: {EPOCHS: 1}
 Weights = dict[str, torch.Tensor]
 
 
-@pytest.fixture(scope="module")
-def teacher(home) -> Path:
+@pytest.fixture
+def teacher(lab) -> Path:
     """The file of a teacher that knows something."""
-    if not (home.where / "teacher/student.safetensors").exists():
-        done = home.run("OUTPUT_DIR", "teacher", config="teacher.yaml")
-        assert done.returncode == 0, done.stderr
-    return home.where / "teacher/student.safetensors"
+    return lab.uninterrupted(config="teacher.yaml") / "student.safetensors"
 
 
 def taught(lab, weights: Weights, about: dict | None = None, name: str = "teacher.pt"):
