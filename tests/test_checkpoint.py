@@ -1,5 +1,6 @@
 """What is written is whole, and what isn't is named and passed over."""
 
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from kdframe import checkpoint
+from kdframe.solver import make_optimizer
 
 
 def saved(folder, *steps, keep=9):
@@ -116,8 +118,49 @@ def test_the_digest_sees_a_bit(tmp_path) -> None:
     assert checkpoint.digest(weights) != before
 
 
+def test_a_first_checkpoint_without_its_manifest_is_taken_only_if_it_is_whole(tmp_path) -> None:
+    """A run that died between the two writes; torch's own checksums vouch for it."""
+    saved(tmp_path, 1)
+    (tmp_path / "step_1.json").unlink()
+    state = checkpoint.newest(tmp_path)
+    assert state is not None and state["step"] == 1
+    data = bytearray((tmp_path / "step_1.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "step_1.pt").write_bytes(data)
+    with pytest.raises(checkpoint.NoCheckpoint):
+        checkpoint.newest(tmp_path)
+
+
 def test_the_manifest_says_what_the_file_is(tmp_path) -> None:
     saved(tmp_path, 7)
     manifest = json.loads((tmp_path / "step_7.json").read_text())
     assert manifest["step"] == 7 and manifest["config"] == "c"
     assert manifest["size"] == (tmp_path / "step_7.pt").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw", "lamb", "adan", "adafactor", "lion"])
+def test_a_resumed_optimizer_steps_as_one_that_never_stopped(name) -> None:
+    """Some count their steps in the group, where no parameter's name leads to."""
+    networks, optimizers = [nn.Linear(3, 2) for _ in range(2)], []
+    for network in networks:
+        network.load_state_dict(networks[0].state_dict())
+        options = {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.9, "nesterov": False}
+        optimizers.append(make_optimizer(name, list(network.parameters()), **options))
+
+    def step(i: int, x: float) -> None:
+        networks[i](torch.tensor([[x, 1.0, -x]])).square().sum().backward()
+        optimizers[i].step()
+        optimizers[i].zero_grad()
+
+    for x in (1.0, 2.0, 3.0):
+        step(0, x)
+    saved = checkpoint.by_name(networks[0], optimizers[0])
+    file = io.BytesIO()
+    torch.save(saved, file)
+    file.seek(0)
+    networks[1].load_state_dict(networks[0].state_dict())
+    checkpoint.load_by_name(networks[1], optimizers[1], torch.load(file, weights_only=True))
+    for x in (4.0, 5.0):
+        step(0, x)
+        step(1, x)
+    assert torch.equal(networks[0].weight, networks[1].weight)

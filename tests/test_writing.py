@@ -65,14 +65,15 @@ def test_a_full_disk_says_whose_file_had_no_room(tmp_path) -> None:
     assert error.value.filename == str(tmp_path / "f")
 
 
-def test_a_full_disk_is_told_as_one_though_the_writer_tells_another_story(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_as_one_though_the_writer_tells_another_story(tmp_path) -> None:
     """torch.save ends in a RuntimeError of its zip writer."""
 
-    def full(self, data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def writer(sink):
-        sink.file = type("Full", (), {"write": full})()
+        sink.file = Full()
         try:
             sink.write(b"x")
         except OSError:

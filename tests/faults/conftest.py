@@ -14,10 +14,10 @@ A test asks for fixtures; there is nothing to import:
         What a test leaves running is killed after it, with its whole group.
     ``lab.same(a, b)``     the names of a run's files whose bytes differ between two folders,
         wall-clock fields aside; empty for runs that ended alike.
-    ``lab.uninterrupted(*words, config=)``  the folder of a run that nothing happened to, made once a
-    session for all tests; paths may be given to ``same``.
-``lab.pictures()``     writes pictures.yaml and its images: a set that workers stream.
-``lab.write(name, text)``   adds a config, or any file.
+    ``lab.uninterrupted(*words, config=)``  the folder of a run that nothing happened to, made
+        once a session for all tests; ``lab.copy(folder, name)`` makes one that may be broken.
+    ``lab.pictures()``     writes pictures.yaml and its images: a set that workers stream.
+    ``lab.write(name, text)``   adds a config, or any file.
 ``count``  ``count("kills survived", 3)`` adds to the figures that are printed at the end of the
     session; ``count("flips noticed", 40, of=40)`` prints "40 of 40".
 

@@ -34,6 +34,7 @@ def test_a_second_run_is_refused_at_once_and_a_killed_ones_folder_is_free_at_onc
     count("second runs refused", 2, of=2)
 
 
+@pytest.mark.faults
 def test_a_run_in_its_first_seconds_has_its_folder_to_itself(lab) -> None:
     lab.write(
         "slow.py",
@@ -87,6 +88,7 @@ def test_a_teacher_that_is_refused_leaves_the_folder_to_the_next_try(lab) -> Non
     assert about["state"] == "done" and about["trained"]
 
 
+@pytest.mark.faults
 def test_a_run_that_died_between_its_results_and_its_last_word_is_done(lab) -> None:
     run = lab.copy(lab.uninterrupted(), "run")
     about = json.loads((run / "run.json").read_text())

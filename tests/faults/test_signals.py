@@ -59,9 +59,9 @@ def test_sigusr1_saves_and_goes_on_and_sigint_saves_and_stops(lab, count) -> Non
 
 
 def test_signals_in_validation_and_in_the_last_test_lose_nothing(lab, count) -> None:
-    """Two batches an epoch are of validation; the twelfth of the second life is of the test."""
+    """Two batches an epoch are of validation; the seventh of the second life is of the test."""
     whole = lab.uninterrupted()
-    for n, again in ((2, []), (7, ["--resume"])):
+    for n, again in ((1, []), (7, ["--resume"])):
         done = lab.run("OUTPUT_DIR", "run", *again, die=("measure", n))
         assert done.returncode == 143, done.stderr
     assert steps(lab.where / "run") == [12, 18]

@@ -1,0 +1,70 @@
+"""What a save costs beside a plain torch.save of the same state: ``python -m benchmarks.saving``.
+
+A state is a ResNet-50's size of weights and as many numbers of momentum.  Both are measured on the
+wall clock and in turns; "plain" is ``torch.save`` to a path, which neither digests nor waits for
+the disk, and "plain + fsync" is what a plain one costs that would survive a power cut.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdframe import checkpoint
+
+NUMBERS = 25_557_032  # of a ResNet-50
+
+
+def main() -> None:
+    """Prints the medians and the ratios."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--folder", type=Path, help="on the disk to measure")
+    p.add_argument("--numbers", type=int, default=NUMBERS, help="parameters (%(default)s)")
+    p.add_argument("--rounds", type=int, default=7, help="(%(default)s)")
+    args = p.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for line in report(Path(folder), args.numbers, args.rounds):
+            print(line)
+
+
+def report(folder: Path, numbers: int, rounds: int) -> list[str]:
+    """A line a way of saving: median seconds, and its ratio to the plain one."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(numbers // 50, generator=generator) for _ in range(2 * 50)]
+    state: dict[str, Any] = {"step": 0, "tensors": dict(enumerate(tensors))}
+    ways: dict[str, Callable[[int], object]] = {
+        "plain": lambda i: torch.save(state, folder / f"plain_{i % 2}.pt"),
+        "plain + fsync": lambda i: synced(state, folder / f"synced_{i % 2}.pt"),
+        "kdframe": lambda i: checkpoint.save(folder / "c", state, step=i, config="", keep=2),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(rounds + 2):  # the first two write files that aren't there yet
+        state["step"] = i
+        for name, way in ways.items():
+            os.sync()
+            begun = time.perf_counter()
+            way(i)
+            times[name].append(time.perf_counter() - begun)
+    medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+    return [
+        f"{name:14} {median:7.3f} s  {median / medians['plain']:5.2f} x plain  "
+        f"{median / medians['plain + fsync']:5.2f} x plain + fsync"
+        for name, median in medians.items()
+    ]
+
+
+def synced(state: dict[str, Any], path: Path) -> None:
+    """A plain save that is on the disk when it returns."""
+    torch.save(state, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()
