@@ -46,7 +46,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["kdframe", "kdframe.*"]),
-    package_data={"kdframe": ["py.typed"]},
+    package_data={"kdframe": ["py.typed", "reports/*.j2", "reports/*.css", "reports/*.js"]},
     install_requires=[
         "torch>=2.10",  # earlier ones have holes in weights_only
         "torchvision",

@@ -1,8 +1,9 @@
 """What a save costs beside a plain torch.save of the same state: ``python -m benchmarks.saving``.
 
 A state is a ResNet-50's size of weights and as many numbers of momentum.  All are measured on the
-wall clock and on the process's own, in turns; "plain" is ``torch.save`` to a path, which neither digests nor waits for
-the disk, and "plain + fsync" is what a plain one costs that would survive a power cut.
+wall clock and on the process's own, in turns; "plain" is ``torch.save`` to a path, which neither
+digests nor waits for the disk, and "plain + fsync" is what a plain one costs that would survive a
+power cut.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import peak, start
 from benchmarks.apart import Apart
+from benchmarks.checks import checks
 from benchmarks.clock import Work, in_turns, memory
 from benchmarks.loops import (
     CACHE,
@@ -192,6 +193,18 @@ def phases(asked: Asked) -> list[Row]:
     return [Row(f"phase: {n}", [100 * r[n] for r in rounds], "%") for n in rounds[0]]
 
 
+def finite(asked: Asked) -> list[Row]:
+    """The checks of a step's loss and gradient, against the whole step."""
+    every = asked.trainer.watch.every
+    works = {"a step": last_steps(asked.trainer, 1), "its checks": checks(asked.trainer)}
+    times = in_turns(works, asked.rounds, asked.device)
+    times["its checks"] = [seconds / every for seconds in times["its checks"]]
+    return [
+        row(times, "a step"),
+        row(times, "its checks", "a step", asked.target(at_most(0.01))),
+    ]
+
+
 def data(asked: Asked) -> list[Row]:
     """An image's way into a batch: through Pillow, and as kdframe does it."""
     dataset = asked.ready.data.train.stream.dataset
@@ -298,6 +311,7 @@ def starts(asked: Asked) -> list[Row]:
 ALL: dict[str, Callable[[Asked], list[Row]]] = {
     "loops": loops,
     "phases": phases,
+    "checks": finite,
     "data": data,
     "taps": taps,
     "evaluation": evaluation,

@@ -231,7 +231,7 @@ def fit(
     Raises:
         ValueError: names and shapes that differ.
     """
-    for prefix in PREFIXES:
+    for prefix in 2 * PREFIXES:  # one may stand before the other
         if weights and all(name.startswith(prefix) for name in weights):
             log.info("%s: the prefix %r is taken off its names", path, prefix)
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}

@@ -14,6 +14,7 @@ import torch
 from kdframe import build
 from kdframe.build import Data
 from kdframe.config import Config
+from kdframe.preflight import preflight
 from kdframe.reports.summary import header
 from kdframe.run import needed, recipe_folder, settle_threads, start
 from kdframe.teachers import cache_of, gate
@@ -66,6 +67,7 @@ def estimate(
         trainer = build.build_trainer(config, data, student, teachers, Path(temporary), asked)
         for line in header(config, data, trainer):
             log.info(line)
+        preflight(config, data, trainer)
         known = {b: t for b, t in teachers.items() if b in files or config.tree[b].WEIGHTS}
         for branch, teacher in known.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)

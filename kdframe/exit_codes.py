@@ -6,10 +6,12 @@ SIGTERM; 141 whoever read what is printed went away.
 """
 
 import errno
+import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -47,6 +49,8 @@ SPENT = {  # what torch says where something gave out: what did, and what helps
     "Resource temporarily unavailable": "no further process can be started (ulimit -u).",
 }
 
+PAUSE = 2.0  # seconds in which the process that speaks has spoken
+
 
 def answered(work: Callable[[], None], debug: bool = False) -> int:
     """Runs ``work``; a failure is one line on stderr, with its traceback only for ``debug``.
@@ -70,7 +74,12 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
             error = KeyboardInterrupt()  # a library that was being imported made it its own fault
         if debug:
             traceback.print_exc()
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        if is_told(error):
+            time.sleep(PAUSE)  # torchrun ends all of them when the first one ends
+        else:
+            print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            leave(code_of(error))
         return code_of(error)
     finally:
         if ours:
@@ -103,6 +112,21 @@ def is_gone() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether another of several processes says it: the config's errors are the same for all."""
+    others = isinstance(error, ConfigError) and os.environ.get("LOCAL_RANK", "0") != "0"
+    return bool(getattr(error, "told", others))
+
+
+def leave(code: int) -> None:
+    """Ends this process as it is: to end in order is to wait for processes that don't answer."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(code)
 
 
 def code_of(error: BaseException) -> int:

@@ -1,9 +1,12 @@
 """The little that several processes need; with one process, everything here does nothing."""
 
 import os
+import signal
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,14 +16,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # the longest that one process waits for another
+LONGEST_REST = 30.0  # seconds that gloo's threads may take to come to rest
 
 
-def start(device: str) -> torch.device:
+def start(device: str, timeout: float = 30.0) -> torch.device:
     """Joins the processes that torchrun started, and returns this one's device.
 
     Args:
         device: auto, cpu, cuda or mps; auto takes cuda where there is one.
+        timeout: the longest that one process waits for another, in minutes.
 
     Raises:
         ValueError: a device that this machine doesn't have.
@@ -37,14 +41,35 @@ def start(device: str) -> torch.device:
         device = f"cuda:{torch.cuda.current_device()}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        # waits for the others, where no handler of ours runs: torchrun's SIGTERM ends it
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout))
+        signal.signal(signal.SIGTERM, before)
     return torch.device(device)
 
 
 def finish() -> None:
-    """Leaves the group of processes."""
+    """Leaves the group of processes.
+
+    DistributedDataParallel keeps the destroyed group and its threads alive.  One that lets go of a
+    collective's tensors while the interpreter ends kills the process: terminate, without an
+    exception (PyTorch's issue 190489).  So they come to rest first.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        until, rested = time.monotonic() + LONGEST_REST, 0
+        while rested < 3 and time.monotonic() < until:
+            time.sleep(0.001)  # without the interpreter's lock: they may wait for it
+            rested = 0 if any(map(is_running, Path("/proc/self/task").glob("*"))) else rested + 1
+
+
+def is_running(task: Path) -> bool:
+    """Whether a thread is gloo's and has something to do; never known but on Linux."""
+    try:
+        name, _, state = (task / "stat").read_text().rpartition(") ")
+    except OSError:  # it has ended since it was listed
+        return False
+    return "gloo" in name and state.startswith("R")
 
 
 def rank() -> int:

@@ -14,7 +14,7 @@ from kdframe.schema import WEIGHTS, branch_of, is_path, teachers_of
 from kdframe.values import ConfigError
 
 RECIPES = "_RECIPES_"  # in a dump, what recipes took from a command line: part of what they are
-ALIKE = ("OUTPUT_DIR", "HOOKS", "CHECKPOINT", "DATASET.WORKERS", "DATASET.ROOT")
+ALIKE = ("OUTPUT_DIR", "TIMEOUT", "HOOKS", "CHECKPOINT", "DATASET.WORKERS", "DATASET.ROOT")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Config:
         return {**shared, **plain(self.tree)}
 
     def digest(self) -> str:
-        """SHA-256 over what makes a run the same: every key but OUTPUT_DIR, HOOKS, CHECKPOINT,
-        DATASET.WORKERS and DATASET.ROOT; a recipe by its digest, a file of weights by its content.
+        """SHA-256 over what makes a run the same: every key but OUTPUT_DIR, TIMEOUT, HOOKS,
+        CHECKPOINT, DATASET.WORKERS and DATASET.ROOT; a recipe by its digest, a file of weights by
+        its content.
         """
         counted = dict(counting(plain(self.tree)))
         counted |= {key: recipe.digest() for key, recipe in self.recipes.items()}

@@ -16,9 +16,10 @@ from kdframe.arithmetic import FirstLoss
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import blame
-from kdframe.config import Config
+from kdframe.config import Config, ConfigError
 from kdframe.evaluation import evaluate, watched
 from kdframe.plan import Diverged
+from kdframe.preflight import preflight
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.resuming import began_with, go_on, refuse_other_config
@@ -87,6 +88,8 @@ def train(
             student, teachers = build.build_networks(config, data)
             trainer = build.build_trainer(config, data, student, teachers, folder, asked)
         look()
+        with startup.part("checks"):
+            preflight(config, data, trainer)
         trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
@@ -126,7 +129,7 @@ def tell(results: Results, where: Path) -> None:
 def start(config: Config) -> torch.device:
     """This process's device, with the arithmetic that the config asks for."""
     with blame(config, "DEVICE"):
-        device = parallel.start(config.tree.DEVICE)
+        device = parallel.start(config.tree.DEVICE, config.tree.TIMEOUT)
     if device.type == "cpu":
         keep_freed()
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -192,7 +195,10 @@ def finish(
     before = [checkpoint.digest(teacher.state_dict()) for teacher in frozen]
     trainer.train()
     if [checkpoint.digest(teacher.state_dict()) for teacher in frozen] != before:
-        raise RuntimeError("a teacher changed during training")
+        raise ConfigError(
+            "TEACHER: it isn't the network any more that it was before training: a term of LOSS "
+            "changed its weights or statistics, and its student is of no use."
+        )
     trainer.save_weights("student.safetensors", trainer.deployed)
     if model.partner is not None:
         trainer.save_weights("teacher.safetensors", model.partner)

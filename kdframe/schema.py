@@ -35,6 +35,7 @@ BRANCHES: dict[str, dict[str, Key]] = {
         "SEED": Key(0, int, " from 0 to below 2**63", lambda seed: 0 <= seed < 2**63),
         "DEVICE": Key("auto", Literal["auto", "cpu", "cuda", "mps"]),
         "DETERMINISTIC": Key(False, bool),
+        "TIMEOUT": Key(30.0, float, *above(0)),  # minutes that one process waits for another
         "BASELINE": Key("", str),
     },
     "STUDENT": {"NAME": Key("", str), "WEIGHTS": Key("", str)},

@@ -12,21 +12,22 @@ from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdframe import checkpoint, parallel
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation, Term
 from kdframe.evaluation import evaluate, watched
+from kdframe.finite import Watch, refuse
 from kdframe.hooks import Hook
 from kdframe.loading import Loader
-from kdframe.plan import Diverged, Plan, seed_of
+from kdframe.plan import Plan, seed_of
 from kdframe.signals import STOPPING, Stopped
 
 log = logging.getLogger("kdframe")
 
-CHECK_EVERY = 50  # steps between looks at the loss where a look waits for the device
+KEPT = ("student", "learned", "partner", "deployed", "optimizer")  # what must be finite of a state
 
 
 class Trainer:
@@ -55,6 +56,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=plan.precision == torch.float16
         )
+        self.watch = Watch(model, optimizer, self.scaler, self.device)
         self.parallel = parallel.wrapped(model, self.device, model.alike())
         self.step = 0
         self.lr = 0.0
@@ -170,18 +172,16 @@ class Trainer:
                 self.scaler.scale(loss / len(parts)).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
                 total[name] = total.get(name, 0) + value / len(parts)
-        self.note(total)
-        if self.plan.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_grad)
+        norm = self.watch.clip(self.optimizer, self.plan.clip_grad)
+        self.note(total, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged:
             self.averaged.update(self.model.deployed, step=self.step)
 
-    def note(self, values: dict[str, Tensor]) -> None:
-        """Keeps a step's values on the device, and looks at them when that costs nothing."""
+    def note(self, values: dict[str, Tensor], norm: Tensor | None) -> None:
+        """Keeps a step's values on the device, and checks them now and then."""
         if parallel.world() > 1:
             mean = parallel.summed(torch.stack(list(values.values()))) / parallel.world()
             values = dict(zip(values, mean.unbind(), strict=True))
@@ -190,19 +190,14 @@ class Trainer:
         self.sums["steps"] += 1
         self.loss = values.pop("loss")
         self.terms = values
-        if self.device.type == "cpu" or self.step % CHECK_EVERY == 0:
-            self.check_finite()
-
-    def check_finite(self) -> None:
-        bad = [name for name, value in self.sums.items() if not torch.isfinite(value)]
-        if bad:
-            names = [name for name in bad if name != "loss"] or ["the weighted sum"]
-            raise Diverged(f"diverged at step {self.step}: {', '.join(names)} isn't finite.")
+        self.watch.see(self.step, self.loss, norm)
+        if self.step % self.watch.every == 0:
+            self.watch.check(self.step, self.sums)
 
     def end_epoch(self) -> None:
         """Saves, for evaluation may fail; then evaluates and keeps the best."""
         self.answer_signals()
-        self.check_finite()
+        self.watch.check(self.step, self.sums)
         last = self.step == self.steps
         if last or (self.plan.checkpoint_minutes == 0 and self.saved_step != self.step):
             self.save()
@@ -212,11 +207,12 @@ class Trainer:
         on |= {"loss", *(f"teacher/{name}" for name in on)}
         self.metrics = {f"train/{name}": sums[name] / steps for name in sums if name in on}
         if self.val_loader is not None:
+            refuse(self.deployed.network.state_dict(), self.step)  # it could become the best
             found = self.evaluate(self.val_loader)
             for who, val in found.items():
                 at = "val" if who == "student" else f"val/{who}"
                 self.metrics |= {f"{at}/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}
-            if (val := found["student"])["top1"] > self.best:
+            if (val := found["student"])["top1"] > self.best and math.isfinite(val["nll"]):
                 self.best = val["top1"]
                 self.save_weights("student_best.safetensors", self.deployed)
         self.sums = self.no_sums()
@@ -251,11 +247,9 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint, unless this step's is written or a weight isn't finite."""
-        self.check_finite()
+        self.watch.check(self.step, self.sums)
         state = self.state()
-        weights = {**state["student"], **state["learned"], **state["partner"]}
-        if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
-            raise Diverged(f"diverged by step {self.step}: a weight isn't finite.")
+        refuse({name: state[name] for name in KEPT}, self.step)
         if parallel.rank() == 0 and self.saved_step != self.step:
             checkpoint.save(
                 self.output_dir / "checkpoints",

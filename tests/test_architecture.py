@@ -26,10 +26,12 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "values": {"nearest"},
     "registry": {"nearest", "values"},
     "parallel": set(),
+    "together": {"parallel"},
     "writing": set(),
     "checkpoint": {"writing"},
     "solver": set(),
     "plan": set(),
+    "finite": {"plan"},
     "signals": set(),
     "allocator": set(),
     # the config, from plain values up
@@ -60,9 +62,10 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "distillation": {"answers", "parallel", "backbones", "datasets", "teacher_cache"},
     "evaluation": {"parallel", "backbones", "datasets", "loading"},
     "trainer": {
-        "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "hooks",
-        "loading", "plan", "signals",
+        "checkpoint", "parallel", "backbones", "datasets", "distillation", "evaluation", "finite",
+        "hooks", "loading", "plan", "signals",
     },
+    "trial": {"answers", "backbones", "datasets", "distillation"},
     # the only readers of a config
     "build_loss": {
         "answers", "config", "parallel", "backbones", "datasets", "distillation", "plan",
@@ -84,11 +87,14 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "backbones", "build", "build_loss", "checkpoint", "config", "datasets", "distillation",
         "gradients", "loading", "rebuilt", "reports", "schema", "writing",
     },
-    "dry_run": {"build", "config", "reports", "run", "teachers", "trainer"},
+    "preflight": {
+        "build", "config", "datasets", "loading", "parallel", "plan", "trainer", "trial",
+    },
+    "dry_run": {"build", "config", "preflight", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "plan", "reports", "resuming", "run_folder", "signals", "startup",
-        "teachers", "trainer", "writing",
+        "config", "evaluation", "plan", "preflight", "reports", "resuming", "run_folder",
+        "signals", "startup", "teachers", "trainer", "writing",
     },
     # before and after a run
     "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
@@ -104,7 +110,8 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "commands": {
         "analysis", "checkpoint", "doctor", "prognosis", "samples", "shipping",
         "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
-        "lock", "run_folder", "shipped", "signals", "values", "writing",
+        "lock", "run_folder", "shipped", "signals", "together", "values",
+        "writing",
     },
     "__main__": {"commands"},
 }  # fmt: skip

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 SCRIPT = """
+import os
+from pathlib import Path
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,8 +78,15 @@ if rank:
         model.learned["learns"].adapter.weight.zero_()
 parallel.like_first(model)
 assert model.learned["learns"].adapter.weight.any()
+own = sorted(os.sched_getaffinity(0))[-1]
+for task in Path("/proc/self/task").glob("*"):
+    os.sched_setaffinity(int(task.name), {own})
+    if "gloo_run" in (task / "comm").read_text():  # late for whatever it does from now on
+        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+print("whole", flush=True)
+for _ in range(3):
+    parallel.largest(0)
 parallel.finish()
-print("whole")
 """
 
 

@@ -19,7 +19,9 @@ from kdframe.plan import Diverged
 from kdframe.registry import DISTILLERS
 from kdframe.reports.summary import header, table
 from kdframe.run import finish
-from kdframe.trainer import Stopped, Trainer
+from kdframe.signals import Stopped
+from kdframe.trainer import Trainer
+from kdframe.trial import tried
 
 CONFIG = """
 DATASET: {{NAME: glyphs, TRAIN: 56, TEST: 36, VAL: 8}}
@@ -62,7 +64,7 @@ def trainer(config: Config, data: Data, folder: Path, **more) -> Trainer:
 def state(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Of student, terms and optimizer, flat."""
     whole = {f"model.{k}": v.clone() for k, v in trainer.model.state_dict().items()}
-    for name, of in checkpoint.by_name(trainer.model, trainer.optimizer).items():
+    for name, of in checkpoint.by_name(trainer.model, trainer.optimizer)["state"].items():
         whole |= {f"{name}.{k}": v.clone() for k, v in of.items() if isinstance(v, torch.Tensor)}
     return whole
 
@@ -90,6 +92,16 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path, data, 
     assert [k for k in ends[0] if not torch.equal(ends[0][k], ends[1][k])] == []
     assert whole.history == second.history
     assert whole.deployed.network.state_dict().keys() == found["deployed"].keys()
+
+
+@pytest.mark.parametrize("name", list(DISTILLERS))
+def test_there_is_nothing_to_remark_on_in_a_term_of_ours(tmp_path, data, name) -> None:
+    model = trainer(config := written(tmp_path, name), data, tmp_path / "run").model
+    views = any("views" in term.needs for term in model.terms)
+    batch = next(data.train.train(0, config.tree.SOLVER.BATCH_SIZE, views=views))
+    before = checkpoint.digest(model.state_dict())
+    assert list(map(str, tried(model, batch, seed=0))) == []
+    assert checkpoint.digest(model.state_dict()) == before
 
 
 @pytest.mark.parametrize("name", [name for name in DISTILLERS if DISTILLERS.needs(name)])
@@ -147,7 +159,7 @@ def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, dat
     assert not any(p is q for p in teacher.parameters() for q in in_optimizer)
     frozen = checkpoint.digest(teacher.state_dict())
     made.train()
-    moved = checkpoint.by_name(made.model, made.optimizer)
+    moved = checkpoint.by_name(made.model, made.optimizer)["state"]
     assert all(moved[f"learned.{k}"]["momentum_buffer"].any() for k in learned)
     assert checkpoint.digest(teacher.state_dict()) == frozen
     saved = checkpoint.newest(tmp_path / "run/checkpoints")

@@ -11,10 +11,13 @@ from kdframe import checkpoint
 from kdframe.backbones import Backbone, Output
 from kdframe.datasets import InMemory
 from kdframe.distillation import Distillation, Term
+from kdframe.finite import Watch
 from kdframe.hooks import Hook
 from kdframe.loading import Loader
+from kdframe.plan import Diverged, Plan, seed_of
 from kdframe.registry import DISTILLERS, HOOKS
-from kdframe.trainer import Diverged, Plan, Stopped, Trainer, seed_of
+from kdframe.signals import Stopped
+from kdframe.trainer import Trainer
 
 CPU = torch.device("cpu")
 PLAN = Plan(epochs=3, batch_size=8, schedule=lambda where: 0.1 * (1 - where), seed=3)
@@ -179,6 +182,114 @@ def test_the_term_that_is_not_finite_is_named_with_its_step(tmp_path) -> None:
     parameters = dict(t.model.named_parameters())
     assert all(torch.equal(parameters[k], before[k]) for k in parameters)  # no update with it
     assert not (tmp_path / "checkpoints").exists()
+
+
+class Root(torch.autograd.Function):
+    """0, with a gradient that isn't finite from the fourth call on: the square root's at 0."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum() * 0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Root.calls += 1
+        return gradient.new_full((8, 4), float("inf") if Root.calls > 3 else 0.0)
+
+
+def rooted(folder: Path, **more) -> Trainer:
+    """A training whose loss stays finite, and whose gradient isn't from step 3 on."""
+    Root.calls = 0
+    t = trainer(folder, **more)
+    t.model.terms = (*t.model.terms, Term("root", lambda s, *_: Root.apply(s.logits)))
+    t.sums = t.no_sums()
+    return t
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_the_update(tmp_path) -> None:
+    t, kept = rooted(tmp_path), []
+    t.hooks = [After(lambda: kept.append(weights(t)))]
+    with pytest.raises(Diverged, match=r"at step 3: the gradient of student\.network\.0\.weight"):
+        t.train()
+    parameters = dict(t.model.named_parameters())
+    assert len(kept) == 3 and all(torch.equal(p, kept[-1][n]) for n, p in parameters.items())
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+class After(Hook):
+    def __init__(self, call) -> None:
+        self.call = call
+
+    def after_step(self, trainer) -> None:
+        self.call()
+
+
+def test_without_a_look_at_every_step_no_update_follows_a_bad_one(tmp_path) -> None:
+    """As on an accelerator: the step is known afterwards, and the weights are those before it."""
+    t, kept = rooted(tmp_path), []
+    t.optimizer = torch.optim.SGD(t.model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    t.watch = Watch(t.model, t.optimizer, t.scaler, CPU, every=10)
+    t.steps_per_epoch, t.epochs = 12, 1
+    t.batches = lambda epoch, first=0: (
+        batch for _ in range(3) for batch in t.train_loader.train(0, 8)
+    )
+    t.hooks = [After(lambda: kept.append(weights(t)))]
+    with pytest.raises(Diverged, match="at step 3: the gradient"):
+        t.train()
+    parameters = dict(t.model.named_parameters())
+    assert len(kept) == 10 and all(torch.equal(p, kept[2][n]) for n, p in parameters.items())
+    assert not torch.equal(kept[1]["student.network.0.weight"], kept[2]["student.network.0.weight"])
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_scaler_does_not_leave_out_steps_for_ever(tmp_path, what) -> None:
+    """400 of them raised nothing under a GradScaler of torch alone."""
+    t = rooted(tmp_path, plan=replace(PLAN, epochs=100))
+    t.scaler = torch.amp.GradScaler("cpu")
+    t.watch = Watch(t.model, t.optimizer, t.scaler, CPU)
+    if what == "loss":
+        bad = Term("bad", lambda s, *_: s.logits.sum() * float("nan"))
+        t.model.terms, t.model.precision = (bad,), torch.float32
+        t.sums = t.no_sums()
+    with pytest.raises(Diverged) as error:
+        t.train()
+    said = "at step 0: bad isn't finite" if what == "loss" else "fp16's loss scale has fallen"
+    assert said in str(error.value) and t.step < 50
+
+
+def test_statistics_that_are_not_finite_are_neither_saved_nor_the_best(tmp_path) -> None:
+    """In training BatchNorm takes the batch's own, and the loss stays finite."""
+    t = trainer(tmp_path)
+
+    def spoil() -> None:
+        if t.step == 2:
+            t.model.student.network[1].running_var[0] = float("inf")
+
+    t.hooks = [After(spoil)]
+    with pytest.raises(Diverged, match=r"by step 4: a weight isn't finite, 1\.running_var"):
+        t.train()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(Diverged, match=r"a weight isn't finite, student\.1\.running_var"):
+        t.save()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_whose_nll_is_not_finite_cannot_become_the_best(tmp_path) -> None:
+    t = trainer(tmp_path)
+    known = t.evaluate
+
+    def spoiled(loader) -> dict:
+        found = known(loader)
+        if t.epoch == 1:
+            found["student"] |= {"top1": 100.0, "nll": float("nan")}
+        return found
+
+    t.evaluate = spoiled
+    t.train()
+    assert t.best == max(row["val/top1"] for row in t.history if row["epoch"] != 2) < 100
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path) -> None:

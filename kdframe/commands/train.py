@@ -47,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         lock.refuse_busy(folder)
     with Signals() as signals:  # those that come during the imports are answered after them
         begun = time.perf_counter()
+        if "WORLD_SIZE" in os.environ:  # DistributedDataParallel finds no unused parameter unusual
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         config = draft.load()
         if args.print_config:
             print(config.dump(), end="")
             return
 
         from kdframe import dry_run, parallel, run
+        from kdframe.together import announce, together
 
         stop_if(signals.asked())
         imports = time.perf_counter() - begun
@@ -63,21 +66,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         for warning in config.warnings:
             logging.getLogger("kdframe").warning("warning: %s", warning)
-        run.start(config)
-        folder = parallel.from_first(folder)
-        if args.dry_run:
-            dry_run.dry_run(config, signals.asked)
-        elif args.eval_only:
-            run.eval_only(config, folder, signals.asked)
-        else:
-            run.train(
-                config,
-                folder,
-                resume=args.resume,
-                asked=signals.asked,
-                latest=not config.tree.OUTPUT_DIR,
-                imports=imports,
-            )
+        with together():
+            run.start(config)
+            announce()
+            folder = parallel.from_first(folder)
+            if args.dry_run:
+                dry_run.dry_run(config, signals.asked)
+            elif args.eval_only:
+                run.eval_only(config, folder, signals.asked)
+            else:
+                run.train(
+                    config,
+                    folder,
+                    resume=args.resume,
+                    asked=signals.asked,
+                    latest=not config.tree.OUTPUT_DIR,
+                    imports=imports,
+                )
     parallel.finish()
 
 
