@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdframe.commands import usage
 from kdframe.config import ConfigError
 from kdframe.reports import runs
 
@@ -17,9 +18,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = usage.parser("report", __doc__, EXAMPLES)
     p.add_argument("folder", type=Path, metavar="OUTPUT_DIR|STUDY_DIR", help="what to show")
     p.add_argument("--out", type=Path, metavar="DIR", help="of report.html; default: that folder")
     p.add_argument(
