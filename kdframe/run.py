@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kdframe.build import Data
 from kdframe.build_loss import blame
 from kdframe.config import Config, ConfigError
 from kdframe.evaluation import evaluate
+from kdframe.hooks import Hook
 from kdframe.plan import Diverged
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
@@ -45,6 +46,8 @@ def train(
     latest: bool = False,
     asked: Callable[[], int] = lambda: 0,
     imports: float = 0.0,
+    hooks: Sequence[Hook] = (),
+    test: bool = True,
 ) -> Results:
     """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
 
@@ -56,6 +59,8 @@ def train(
         latest: make the link ``latest`` beside the folder point to it.
         asked: the signal to answer, polled between steps; 0 for none.
         imports: the seconds that they took, to be told.
+        hooks: called beside the config's own; recipes don't get them.
+        test: read the test split at the end; a search doesn't.
 
     Raises:
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
@@ -76,7 +81,7 @@ def train(
         with startup.part("networks"):
             student, teachers = build.build_networks(config, data)
             trainer = build.build_trainer(config, data, student, teachers, folder, asked)
-        trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
+        trainer.hooks = [*trainer.hooks, FirstLoss(), startup, *hooks]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if parallel.rank() == 0:
@@ -95,7 +100,7 @@ def train(
         trainer.model.cache = cache_of(config, data, trainer)
         if resume:
             go_on(trainer, folder, begun)
-        results = finish(trainer, data, teachers, baseline)
+        results = finish(trainer, data, teachers, baseline, test)
         if parallel.rank() == 0:
             checkpoint.write_json(folder / "results.json", results)
         place.say(state="done")
@@ -193,9 +198,13 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
 
 
 def finish(
-    trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
+    trainer: Trainer,
+    data: Data,
+    teachers: Mapping[str, Backbone],
+    baseline: Results | None,
+    test: bool = True,
 ) -> Results:
-    """Trains to the end, saves the student, and reads the test split once.
+    """Trains to the end, saves the student, and reads the test split once if ``test``.
 
     Raises:
         Diverged: a network's weights are finite, and its answers to the test split aren't.
@@ -213,7 +222,7 @@ def finish(
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
     networks |= {branch.lower(): teacher for branch, teacher in teachers.items()}
-    found = measure(trainer, networks, data)
+    found = measure(trainer, networks, data) if test else {}
     for name, measured in found.items():
         if not math.isfinite(measured["nll"]):
             raise Diverged(f"diverged: on the test split the nll of {name} isn't finite.")
@@ -221,8 +230,8 @@ def finish(
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
         **found,
         "baseline": baseline and baseline["test"],
-        "gain": baseline and found["test"]["top1"] - baseline["test"]["top1"],
-        "agreement": found["test"].get("agreement"),
+        "gain": found and baseline and found["test"]["top1"] - baseline["test"]["top1"],
+        "agreement": found.get("test", {}).get("agreement"),
         "epochs": trainer.epochs,
         "steps": trainer.step,
         "seed": trainer.plan.seed,

@@ -1,0 +1,1 @@
+"""The commands: one file each, called by its script in tools/."""
