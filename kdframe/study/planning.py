@@ -169,8 +169,8 @@ def all_recipes(runs: Iterable[Planned]) -> Iterator[Config]:
 
 def cache_layers(study: Study, row: Row, notes: dict[str, None]) -> list[Layer]:
     """The setting that keeps the teacher's answers, if the row's terms do with what is kept."""
-    tree = study.draft(row, row.seeds[0]).tree
-    if study.cache == "off" or not tree.TEACHER.NAME or tree.TEACHER.CACHE != "off":
+    teacher = study.draft(row, row.seeds[0]).tree.TEACHER
+    if study.cache == "off" or not teacher.NAME or teacher.TRAIN or teacher.CACHE != "off":
         return []
     data = {"TEACHER": {"CACHE": study.cache}}
     layer = Layer(f"{study.path}: TEACHER_CACHE", Path(), data)

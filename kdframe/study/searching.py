@@ -1,1 +1,2 @@
-class Searching: pass
+class Searching:
+    pass

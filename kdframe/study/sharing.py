@@ -164,9 +164,7 @@ class Sharing:
         trial = create_trial(state=TrialState.WAITING, user_attrs=about)
         patiently(lambda: self.storage.create_new_trial(self.number, trial))
 
-    def run(
-        self, taken: Taken, asked: Callable[[], int], debug: bool, display: Display
-    ) -> None:
+    def run(self, taken: Taken, asked: Callable[[], int], debug: bool, display: Display) -> None:
         """Trains a run, and tells the storage how it ended."""
         display.begin(taken.run.key, taken.run.state())
 

@@ -143,4 +143,3 @@ class Heartbeat:
     ) -> None:
         self.over.set()
         self.thread.join()
-

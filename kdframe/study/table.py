@@ -178,7 +178,13 @@ def printed(study: Study, found: Sequence[Found]) -> list[str]:
     text = io.StringIO()
     Console(file=text, width=140).print(table)
     verdicts = [f" {row['row']}: {row['verdict']}" for row in rows if row["verdict"]]
-    return ["", *(line.rstrip() for line in text.getvalue().splitlines()), "", *verdicts, *notes(study, found)]
+    return [
+        "",
+        *(line.rstrip() for line in text.getvalue().splitlines()),
+        "",
+        *verdicts,
+        *notes(study, found),
+    ]
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

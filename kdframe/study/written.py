@@ -1,5 +1,6 @@
 """A study as its file says it: rows, seeds, and what is compared with what; read without torch."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,7 +209,7 @@ def read_rows(
         rows[name] = Row(
             name=name,
             label=mine["LABEL"] or name,
-            config=Path(source_of(f"{at}CONFIG", sources, path)).parent / mine["CONFIG"],
+            config=beside(source_of(f"{at}CONFIG", sources, path), mine["CONFIG"]),
             seeds=mine["SEEDS"] if "SEEDS" in row else whole["SEEDS"],
             baseline=mine["BASELINE"] if "BASELINE" in row else whole["BASELINE"],
             layers=tuple(
@@ -225,9 +226,12 @@ def read_rows(
     return rows
 
 
-def overrides(
-    holder: Mapping[str, Any], key: str, path: Path, sources: Mapping[str, str]
-) -> Layer:
+def beside(source: str, path: str) -> Path:
+    """A path that is relative to a file, as reached from the working folder."""
+    return Path(os.path.normpath(Path(source).parent / path))
+
+
+def overrides(holder: Mapping[str, Any], key: str, path: Path, sources: Mapping[str, str]) -> Layer:
     """A mapping of settings, written as a config is."""
     given, source = holder["OVERRIDES"], source_of(key, sources, path)
     if not isinstance(given, dict):
