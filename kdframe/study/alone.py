@@ -81,9 +81,7 @@ class Alone:
             display.say(f"{run.key}: failed before ({self.failed[run.key]}); --retry-failed")
         else:
             display.begin(run.key, state)
-            outcome = attend(
-                run, asked=self.asked, told=lambda event: not display.told(event), debug=self.debug
-            )
+            outcome = attend(run, asked=self.asked, told=display.told, debug=self.debug)
             display.end(run.key, "done" if outcome.done else outcome.message)
             self.judge(run, outcome)
 

@@ -56,8 +56,8 @@ class Display:
             self.say(f"[{self.ended + 1}/{self.total}] {key} {how}")
         self.run = self.bars.add_task("starts", total=None, name=key)
 
-    def told(self, event: Event) -> None:
-        """What the run in hand told."""
+    def told(self, event: Event) -> bool:
+        """What the run in hand told; it may go on."""
         if self.run is not None:
             val = event.get("metrics", {}).get("val/top1")
             self.val = self.val if val is None else f"  val {val:.2f} %"
@@ -67,6 +67,7 @@ class Display:
                 completed=event["step"],
                 description=f"epoch {event['epoch']}/{event['epochs']}{self.val}",
             )
+        return True
 
     val = ""
 

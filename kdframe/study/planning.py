@@ -1,7 +1,7 @@
 """The runs behind a study's rows: recipes before those that need them, and none of them twice."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Plan:
             for run in self.runs.values()
             if run.row and (not rows or run.row in rows) and (not seeds or run.seed in seeds)
         }
-        for key in reversed(self.runs):  # those that need come after what they need
+        for key in reversed([*self.runs]):  # those that need come after what they need
             kept |= {*self.runs[key].needs} if key in kept else set()
         return replace(self, runs={key: run for key, run in self.runs.items() if key in kept})
 
@@ -120,16 +120,23 @@ def plan(study: Study) -> Plan:
     return Plan(study, {run.key: run for run in (*recipes, *others)}, tuple(notes))
 
 
-def planned_row(study: Study, row: Row, seed: int, more: list[Layer]) -> Planned:
-    """The run of a row with a seed."""
+def planned_row(
+    study: Study,
+    row: Row,
+    seed: int,
+    more: Sequence[Layer],
+    key: str = "",
+    folder: Path | None = None,
+) -> Planned:
+    """The run of a row with a seed; ``key`` and ``folder`` where they aren't a table's."""
     config = study.draft(row, seed, more).load()
     return Planned(
-        key=f"{row.name}/s{seed}",
+        key=key or f"{row.name}/s{seed}",
         row=row.name,
         seed=seed,
         config=config,
         digest=config.digest(),
-        folder=study.output_dir / row.name / f"s{seed}",
+        folder=folder or study.output_dir / row.name / f"s{seed}",
         file=row.config,
         words=(*words_of(row.layers), *words_of(more), f"SEED={seed}"),
     )

@@ -20,10 +20,10 @@ from kdframe.plan import Stopped
 from kdframe.run import read_json
 from kdframe.study.alone import RunsFailed
 from kdframe.study.display import Display
-from kdframe.study.found import cost
 from kdframe.study.folder import owner
+from kdframe.study.found import cost
 from kdframe.study.planning import Plan, Planned
-from kdframe.study.process import Event, Outcome, attend
+from kdframe.study.process import Outcome, attend
 from kdframe.study.storage import Heartbeat, open_storage, patiently
 from kdframe.values import shown
 
@@ -60,19 +60,20 @@ class Sharing:
         self.plan, self.heartbeat = plan, heartbeat
         self.storage = open_storage(url, heartbeat, grace)
         self.study = patiently(
-            lambda: optuna.create_study(
-                storage=self.storage, study_name=plan.study.name, load_if_exists=True
-            )
+            optuna.create_study,
+            storage=self.storage,
+            study_name=plan.study.name,
+            load_if_exists=True,
         )
-        self.number = patiently(lambda: self.storage.get_study_id_from_name(plan.study.name))
+        self.number = patiently(self.storage.get_study_id_from_name, plan.study.name)
         self.refuse_other()
 
     def refuse_other(self) -> None:
         """A storage may hold many studies, each by its name."""
         mine, study = owner(self.plan.study), self.plan.study
-        theirs = patiently(lambda: self.storage.get_study_user_attrs(self.number)).get("owner")
+        theirs = patiently(self.storage.get_study_user_attrs, self.number).get("owner")
         if theirs is None:
-            patiently(lambda: self.storage.set_study_user_attr(self.number, "owner", mine))
+            patiently(self.storage.set_study_user_attr, self.number, "owner", mine)
         elif theirs != mine:
             raise study.error(
                 "NAME", f"the storage holds the study {mine['name']} of {theirs['file']} already."
@@ -93,7 +94,7 @@ class Sharing:
 
     def trials(self) -> list[FrozenTrial]:
         """All that the storage knows of this study."""
-        return patiently(lambda: self.storage.get_all_trials(self.number))
+        return patiently(self.storage.get_all_trials, self.number)
 
     def attempts(self) -> dict[str, list[FrozenTrial]]:
         """The trials of every run, the first one first, without those that two added at once."""
@@ -122,7 +123,7 @@ class Sharing:
         while True:
             if number := asked():
                 raise Stopped(number)
-            patiently(lambda: optuna.storages.fail_stale_trials(self.study))
+            patiently(optuna.storages.fail_stale_trials, self.study)
             attempts = self.attempts()
             done = {key for key, trials in attempts.items() if completed(trials)}
             failed = self.failed(attempts)
@@ -144,36 +145,31 @@ class Sharing:
         """Takes a trial, unless another does, or another trial stands for the run already."""
         number, state = trial._trial_id, self.storage.set_trial_state_values
         # first: one who dies right after it was taken must have had a heart
-        patiently(lambda: self.storage.record_heartbeat(number))
+        patiently(self.storage.record_heartbeat, number)
         try:
-            if not patiently(lambda: state(number, TrialState.RUNNING)):
+            if not patiently(state, number, TrialState.RUNNING):
                 return False
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
         others = self.attempts()[trial.user_attrs[RUN]]
         if any(o.state in LIVE and o.number < trial.number for o in others):
-            patiently(lambda: self.storage.set_trial_user_attr(number, DOUBLE, True))
-            patiently(lambda: state(number, TrialState.FAIL))
+            patiently(self.storage.set_trial_user_attr, number, DOUBLE, True)
+            patiently(state, number, TrialState.FAIL)
             return False
-        patiently(lambda: self.storage.set_trial_user_attr(number, HOST, socket.gethostname()))
+        patiently(self.storage.set_trial_user_attr, number, HOST, socket.gethostname())
         return True
 
     def add(self, run: Planned) -> None:
         """Lets a run wait for a worker."""
         about = {RUN: run.key, CONFIG: run.digest, TREE: run.config.plain()}
         trial = create_trial(state=TrialState.WAITING, user_attrs=about)
-        patiently(lambda: self.storage.create_new_trial(self.number, trial))
+        patiently(self.storage.create_new_trial, self.number, trial)
 
     def run(self, taken: Taken, asked: Callable[[], int], debug: bool, display: Display) -> None:
         """Trains a run, and tells the storage how it ended."""
         display.begin(taken.run.key, taken.run.state())
-
-        def told(event: Event) -> bool:
-            display.told(event)
-            return True
-
         with Heartbeat(self.storage, taken.trial, self.heartbeat):
-            outcome = attend(taken.run, asked=asked, told=told, debug=debug)
+            outcome = attend(taken.run, asked=asked, told=display.told, debug=debug)
         display.end(taken.run.key, "done" if outcome.done else outcome.message)
         self.tell(taken, outcome)
         if outcome.stopped:
@@ -194,10 +190,9 @@ class Sharing:
             facts["code"] = outcome.code
         try:
             for key, value in facts.items():
-                attribute = (number, key, value)
-                patiently(lambda attribute=attribute: self.storage.set_trial_user_attr(*attribute))
+                patiently(self.storage.set_trial_user_attr, number, key, value)
             values = [facts[DONE]["results"]["test"]["top1"]] if outcome.done else None
-            patiently(lambda: self.storage.set_trial_state_values(number, state, values))
+            patiently(self.storage.set_trial_state_values, number, state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
             log.info("%s: this process was silent for so long that another took the run", run.key)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -23,6 +23,7 @@ WAIT = 60.0  # seconds that SQLite waits for another process
 CONNECT = 10  # seconds
 RACES = ("already exists", "locked", "duplicate key", "UNIQUE constraint")  # of two who begin
 FAULTS = (StorageInternalError, OperationalError)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,8 +93,8 @@ def begin_alone(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """What ``call`` returns, however often it has to be made: a database may be starting again.
+def patiently(call: Callable[P, T], *words: P.args, **named: P.kwargs) -> T:
+    """What a call returns, however often it has to be made: a database may be starting again.
 
     Raises:
         StorageGone: it doesn't answer for minutes.
@@ -101,7 +102,7 @@ def patiently(call: Callable[[], T]) -> T:
     for turn in range(TRIES):
         try:
             with quiet():
-                return call()
+                return call(*words, **named)
         except FAULTS as error:
             if turn + 1 == TRIES:
                 why = " ".join(str(error.__cause__ or error).split())[:200]
