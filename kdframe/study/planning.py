@@ -213,7 +213,9 @@ def dotted(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def shown_whole(value: Any) -> str:
-    """A value as YAML in one line."""
+    """A value as YAML in one line; nothing for an empty string."""
+    if value == "":
+        return ""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 

@@ -29,7 +29,7 @@ from kdframe.values import shown
 
 log = logging.getLogger("kdframe")
 
-SLOT, FAILED, DROPPED, HOST, AGAIN = "slot", "failed", "dropped", "host", "again"
+SLOT, FAILED, DROPPED, HOST = "slot", "failed", "dropped", "host"
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 LOOK = 1.0  # seconds
@@ -164,30 +164,38 @@ class Searching:
             else:
                 time.sleep(min(LOOK, self.heartbeat / 2))
 
-    def trials(self) -> list[FrozenTrial]:
-        """Those that count."""
+    def attempts(self) -> list[FrozenTrial]:
+        """All trials, without those that two processes added at once."""
         found = patiently(self.study.get_trials, deepcopy=False)
-        return [t for t in found if not {DROPPED, AGAIN} & t.user_attrs.keys()]
+        return [trial for trial in found if DROPPED not in trial.user_attrs]
+
+    def trials(self) -> list[FrozenTrial]:
+        """The one of every slot: the first that lives, else the last that was broken off."""
+        found: dict[int, FrozenTrial] = {}
+        for trial in self.attempts():
+            there = found.get(slot_of(trial))
+            if there is None or there.state not in LIVE:
+                found[slot_of(trial)] = trial
+        return list(found.values())
 
     def give_back(self) -> None:
         """Lets the trials of workers that died wait again."""
         patiently(optuna.storages.fail_stale_trials, self.study)
         for trial in self.trials():
-            number, fail = trial._trial_id, TrialState.FAIL
             if trial.state == TrialState.RUNNING and HOST not in trial.user_attrs:
                 begun = trial.datetime_start or datetime.now()
                 if datetime.now() - begun > self.grace:  # it died before its first sign of life
-                    patiently(self.storage.set_trial_state_values, number, fail)
-            elif trial.state == fail and FAILED not in trial.user_attrs:
-                about = {SLOT: slot_of(trial)}
+                    fail = (trial._trial_id, TrialState.FAIL)
+                    patiently(self.storage.set_trial_state_values, *fail)
+            elif trial.state == TrialState.FAIL and FAILED not in trial.user_attrs:
                 settings = trial.params or trial.system_attrs.get("fixed_params", {})
+                about = {SLOT: slot_of(trial)}
                 patiently(self.study.enqueue_trial, settings, user_attrs=about)
-                patiently(self.storage.set_trial_user_attr, number, AGAIN, True)
 
     def is_mine(self, trial: Trial) -> bool:
         """Whether a trial stands for a slot of its own, and for one of the TRIALS."""
         mine = slot_of(trial)
-        others = [t for t in self.trials() if t.number < trial.number]
+        others = [t for t in self.attempts() if t.number < trial.number]
         same = any(t.state in LIVE and slot_of(t) == mine for t in others)
         if not same and len({slot_of(t) for t in others} - {mine}) < self.search.trials:
             return True

@@ -1,5 +1,6 @@
 """An Optuna storage that many processes may use at once: opened, beaten for, asked again."""
 
+import importlib.util
 import random
 import threading
 import time
@@ -21,6 +22,7 @@ from kdframe.config import ConfigError
 TRIES = 8  # of a call, for as long as a database takes to start again
 WAIT = 60.0  # seconds that SQLite waits for another process
 CONNECT = 10  # seconds
+DRIVERS = ("psycopg2", "psycopg")
 RACES = ("already exists", "locked", "duplicate key", "UNIQUE constraint")  # of two who begin
 FAULTS = (StorageInternalError, OperationalError)
 P = ParamSpec("P")
@@ -57,8 +59,8 @@ def open_storage(url: str, heartbeat: int, grace: int) -> RDBStorage:
     """
     options: dict[str, Any] = {"pool_pre_ping": True}
     try:
-        name = make_url(url).render_as_string(hide_password=True)
-        backend = make_url(url).get_backend_name()
+        parsed = make_url(url)
+        name, backend = parsed.render_as_string(hide_password=True), parsed.get_backend_name()
     except ArgumentError as error:
         raise ConfigError(
             f"command line: --storage takes sqlite:///FILE or postgresql://USER@HOST/DATABASE, "
@@ -68,11 +70,22 @@ def open_storage(url: str, heartbeat: int, grace: int) -> RDBStorage:
         options["connect_args"] = {"timeout": WAIT, "isolation_level": None}
     elif backend == "postgresql":
         options["connect_args"] = {"connect_timeout": CONNECT}
+        if parsed.drivername == backend:  # SQLAlchemy asks for one driver, whichever is there
+            there = [driver for driver in DRIVERS if importlib.util.find_spec(driver)]
+            if not there:
+                raise ConfigError(
+                    f"command line: --storage: {name} takes one of {', '.join(DRIVERS)}, and none "
+                    "is installed: pip install psycopg2-binary."
+                )
+            parsed = parsed.set(drivername=f"{backend}+{there[0]}")
     for turn in range(TRIES):
         try:
             with quiet():
                 storage = RDBStorage(
-                    url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace
+                    parsed.render_as_string(hide_password=False),
+                    engine_kwargs=options,
+                    heartbeat_interval=heartbeat,
+                    grace_period=grace,
                 )
             break
         except (SQLAlchemyError, ImportError, RuntimeError) as error:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,21 +61,44 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def command(
-    where: Path, *words: str, study: str = "study.yaml"
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*STUDY, study, *words], cwd=where, capture_output=True, text=True, env=environment()
-    )
-
-
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
 def run_study() -> Command:
+    """Runs the command to its end."""
+
+    def command(where: Path, *words: str, study: str = "study.yaml") -> Any:
+        line = [*STUDY, study, *words]
+        return subprocess.run(
+            line, cwd=where, capture_output=True, text=True, env=environment(), check=False
+        )
+
     return command
+
+
+@pytest.fixture(scope="session")
+def start_study() -> Callable[..., subprocess.Popen[str]]:
+    """Starts the command; its errors are on stdout as well."""
+
+    def start(where: Path, *words: str, study: str) -> Any:
+        return subprocess.Popen(
+            [*STUDY, study, *words],
+            cwd=where,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+        )
+
+    return start
+
+
+@pytest.fixture
+def there(tmp_path) -> Path:
+    """The working folder of a test's own commands."""
+    return fill(tmp_path)
 
 
 @pytest.fixture(scope="module")

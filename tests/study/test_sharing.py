@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.study.conftest import STUDY, environment, fill
-
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 WORK = """
 ROWS:
-  long: {CONFIG: student.yaml, OVERRIDES: {SOLVER: {EPOCHS: 150}, CHECKPOINT: {MINUTES: 0}}}
+  long: {CONFIG: student.yaml, OVERRIDES: {SOLVER: {EPOCHS: 60}, CHECKPOINT: {MINUTES: 0}}}
   a: {CONFIG: student.yaml}
   b: {CONFIG: student.yaml, OVERRIDES: {SOLVER: {LR: 0.02}}}
 BASELINE: a
@@ -73,28 +71,18 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(home)
 
 
-def worker(where: Path, url: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*STUDY, "work.yaml", "--worker", "--storage", url, *BEATS],
-        cwd=where,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
-
-
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-def test_a_worker_that_is_killed_gives_its_run_back(tmp_path, request, backend) -> None:
+def test_a_worker_that_is_killed_gives_its_run_back(there, request, start_study, backend) -> None:
     """With PostgreSQL the run's own process is killed as well, as when a machine goes down."""
     url = request.getfixturevalue(backend)
-    (fill(tmp_path) / "work.yaml").write_text(WORK)
-    home = tmp_path / "runs/studies/work"
-    first = worker(tmp_path, url)
+    (there / "work.yaml").write_text(WORK)
+    words = ("--worker", "--storage", url, *BEATS)
+    home = there / "runs/studies/work"
+    first = start_study(there, *words, study="work.yaml")
     saved = home / "long/s0/checkpoints"
     while first.poll() is None and not list(saved.glob("step_*.json")):
         time.sleep(0.05)
-    others = [worker(tmp_path, url) for _ in range(2)]
+    others = [start_study(there, *words, study="work.yaml") for _ in range(2)]
     run = int((home / "long/s0/.lock").read_text().split()[1])
     first.kill()
     if backend == "postgresql":
@@ -115,13 +103,14 @@ def test_a_worker_that_is_killed_gives_its_run_back(tmp_path, request, backend) 
     assert all("b: " in out and " row " in out for out in said)  # each ends with the table
 
 
-def test_figures_travel_through_the_storage(tmp_path, sqlite, run_study) -> None:
+def test_figures_travel_through_the_storage(there, tmp_path, sqlite, run_study) -> None:
     """Two machines that share no folder: each trains some, and both have the whole table."""
-    machines = [
-        fill(tmp_path / name) for name in ("here", "there") if not (tmp_path / name).mkdir()
-    ]
+    machines = [tmp_path / "first", tmp_path / "second"]
     for machine in machines:
-        (machine / "work.yaml").write_text(WORK.replace("EPOCHS: 150", "EPOCHS: 3"))
+        machine.mkdir()
+        for name in ("base", "student"):
+            shutil.copy(there / f"{name}.yaml", machine)
+        (machine / "work.yaml").write_text(WORK.replace("EPOCHS: 60", "EPOCHS: 3"))
     words = ("--worker", "--storage", sqlite, *BEATS)
     first = run_study(machines[0], "--rows", "a", *words, study="work.yaml")
     assert first.returncode == 0, first.stderr
@@ -132,7 +121,7 @@ def test_figures_travel_through_the_storage(tmp_path, sqlite, run_study) -> None
     assert report.returncode == 0, report.stderr
     rows = json.loads((machines[0] / "runs/studies/work/study.json").read_text())["rows"]
     assert all(rows[row]["top1"]["n"] == 1 for row in ("long", "a", "b"))
-    changed = WORK.replace("LR: 0.02", "LR: 0.03").replace("EPOCHS: 150", "EPOCHS: 3")
+    changed = WORK.replace("LR: 0.02", "LR: 0.03").replace("EPOCHS: 60", "EPOCHS: 3")
     (machines[0] / "work.yaml").write_text(changed)
     wrong = run_study(machines[0], *words, study="work.yaml")
     assert wrong.returncode == 2

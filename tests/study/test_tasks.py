@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.study.conftest import STUDY, environment, fill
-
 HOME = Path("runs/studies/study")
 LAST_WORDS = "error: "
 
@@ -126,11 +124,11 @@ def test_a_changed_config_is_refused_and_nothing_is_lost(where, done, run_study)
     assert run_study(where, "--report-only").returncode == 0
 
 
-def test_a_folder_without_a_run_has_no_table(tmp_path, run_study) -> None:
-    wrong = run_study(fill(tmp_path), "--report-only")
+def test_a_folder_without_a_run_has_no_table(there, run_study) -> None:
+    wrong = run_study(there, "--report-only")
     assert wrong.returncode == 2
     assert wrong.stderr == f"error: {HOME} holds no finished run of study.yaml to report on.\n"
-    assert not (tmp_path / "runs").exists()
+    assert not (there / "runs").exists()
 
 
 LONG = """
@@ -141,30 +139,19 @@ ROWS:
 """
 
 
-def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(tmp_path) -> None:
+def test_a_signal_stops_with_a_checkpoint_and_the_same_command_goes_on(there, start_study) -> None:
     """The run in hand is told; the one that failed before isn't tried again."""
-    (fill(tmp_path) / "long.yaml").write_text(LONG)
-    home = tmp_path / "runs/studies/long"
+    (there / "long.yaml").write_text(LONG)
+    home = there / "runs/studies/long"
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = start(tmp_path)
+        process = start_study(there, study="long.yaml")
         wait_for(process, home / "long/s0/metrics.jsonl", code)
         process.send_signal(number)
-        out, error = process.communicate(timeout=300)
-        assert process.returncode == code, (out, error)
+        out, _ = process.communicate(timeout=600)
+        assert process.returncode == code, out
         about = json.loads((home / "long/s0/run.json").read_text())
         assert about["state"] == "stopped" and list((home / "long/s0/checkpoints").iterdir())
     assert "resumed at step" in (home / "long/s0/log.txt").read_text()
-
-
-def start(where: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*STUDY, "long.yaml"],
-        cwd=where,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
 
 
 def wait_for(process: subprocess.Popen[str], path: Path, turn: int) -> None:
@@ -174,14 +161,14 @@ def wait_for(process: subprocess.Popen[str], path: Path, turn: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_run_that_failed_is_told_and_not_tried_again_unless_asked(tmp_path, run_study) -> None:
-    (fill(tmp_path) / "long.yaml").write_text(LONG)
-    first = run_study(tmp_path, "--rows", "wild,good", study="long.yaml")
+def test_a_run_that_failed_is_told_and_not_tried_again_unless_asked(there, run_study) -> None:
+    (there / "long.yaml").write_text(LONG)
+    first = run_study(there, "--rows", "wild,good", study="long.yaml")
     assert first.returncode == 3
     assert "error: 1 of 2 runs failed: wild/s0 (diverged at step " in first.stderr
     assert "good/s0: done" in first.stdout and "wild/s0: no figures" in first.stdout
-    again = run_study(tmp_path, "--rows", "wild", study="long.yaml")
+    again = run_study(there, "--rows", "wild", study="long.yaml")
     assert "wild/s0: failed before (diverged at step " in again.stdout
     assert " begins" not in again.stdout and "tried again" not in again.stdout
-    asked = run_study(tmp_path, "--rows", "wild", "--retry-failed", study="long.yaml")
+    asked = run_study(there, "--rows", "wild", "--retry-failed", study="long.yaml")
     assert "wild/s0 is tried again" in asked.stdout and asked.returncode == 3
