@@ -29,7 +29,7 @@ def draw(
     axes = figure.subplots(1, len(keys) + 1)
     shares = axes[0].barh(keys[::-1], [importances[key] for key in keys[::-1]])
     axes[0].bar_label(shares, fmt="%.2f", padding=3)
-    axes[0].set_xlim(0, 1.15 * max(*importances.values(), 1e-9))
+    axes[0].set_xlim(0, 1.25 * max(*importances.values(), 1e-9))
     axes[0].set_xlabel("importance (PED-ANOVA)")
     for axis, key in zip(axes[1:], keys, strict=True):
         plot(axis, [(settings[key], value) for settings, value in trials if key in settings])
