@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kdframe.build import Data
 from kdframe.build_loss import blame
 from kdframe.config import Config, ConfigError
 from kdframe.evaluation import evaluate, watched
+from kdframe.hooks import Hook
 from kdframe.plan import Diverged
 from kdframe.preflight import preflight
 from kdframe.reports.complexity import complexity
@@ -47,6 +48,8 @@ def train(
     latest: bool = False,
     asked: Callable[[], int] = lambda: 0,
     imports: float = 0.0,
+    hooks: Sequence[Hook] = (),
+    test: bool = True,
 ) -> Results:
     """Trains what ``config`` says in ``folder``, its recipes before it, and returns results.json.
 
@@ -58,6 +61,8 @@ def train(
         latest: make the link ``latest`` beside the folder point to it.
         asked: the signal to answer, polled between steps; 0 for none.
         imports: the seconds that they took, to be told.
+        hooks: called beside the config's own; recipes don't get them.
+        test: read the test split at the end; a search doesn't.
 
     Raises:
         ConfigError: the user's mistake; see ``kdframe.exit_codes`` for the others.
@@ -90,7 +95,7 @@ def train(
         look()
         with startup.part("checks"):
             preflight(config, data, trainer)
-        trainer.hooks = [*trainer.hooks, FirstLoss(), startup]
+        trainer.hooks = [*trainer.hooks, FirstLoss(), startup, *hooks]
         begun = (folder / "run.json").exists()
         place.begin(config.tree.SEED, str(device), config.digest())
         if first:
@@ -112,7 +117,7 @@ def train(
             go_on(trainer, folder, begun)
         look()
         place.train()
-        results = finish(trainer, data, teachers, baseline)
+        results = finish(trainer, data, teachers, baseline, test)
         if first:
             write_json(folder / "results.json", results)
         place.say(state="done")
@@ -183,9 +188,13 @@ def recipe_folder(recipe: Config) -> Path:
 
 
 def finish(
-    trainer: Trainer, data: Data, teachers: Mapping[str, Backbone], baseline: Results | None
+    trainer: Trainer,
+    data: Data,
+    teachers: Mapping[str, Backbone],
+    baseline: Results | None,
+    test: bool = True,
 ) -> Results:
-    """Trains to the end, saves the student, and reads the test split once.
+    """Trains to the end, saves the student, and reads the test split once if ``test``.
 
     Raises:
         Diverged: a network's weights are finite, and its answers to the test split aren't.
@@ -206,7 +215,7 @@ def finish(
     if trainer.val_loader is not None:
         networks["test_best"] = best_of(trainer)
     networks |= {branch.lower(): teacher for branch, teacher in teachers.items()}
-    found = measure(trainer, networks, data)
+    found = measure(trainer, networks, data) if test else {}
     for name, measured in found.items():
         if not math.isfinite(measured["nll"]):
             raise Diverged(f"diverged: on the test split the nll of {name} isn't finite.")
@@ -214,8 +223,8 @@ def finish(
         "val": {k[4:]: v for k, v in trainer.metrics.items() if k.startswith("val/")},
         **found,
         "baseline": baseline and baseline["test"],
-        "gain": baseline and found["test"]["top1"] - baseline["test"]["top1"],
-        "agreement": found["test"].get("agreement"),
+        "gain": found and baseline and found["test"]["top1"] - baseline["test"]["top1"],
+        "agreement": found.get("test", {}).get("agreement"),
         "epochs": trainer.epochs,
         "steps": trainer.step,
         "seed": trainer.plan.seed,

@@ -93,7 +93,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "dry_run": {"build", "config", "preflight", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "plan", "preflight", "reports", "resuming", "run_folder",
+        "config", "evaluation", "hooks", "plan", "preflight", "reports", "resuming", "run_folder",
         "signals", "startup", "teachers", "trainer", "writing",
     },
     # before and after a run
@@ -106,8 +106,15 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "formats": {"checkpoint", "backbones", "registry", "writing"},
     "export": {"formats", "loading", "writing"},
     "shipping": {"config", "export", "finished", "formats", "registry", "reports"},
+    # many runs
+    "study": {
+        "build", "build_loss", "checkpoint", "config", "exit_codes", "hooks", "layers", "parallel",
+        "plan", "reports", "resolved", "run", "run_folder", "schema", "shipped", "signals",
+        "trainer", "values", "writing",
+    },
     # what is called from outside
     "commands": {
+        "study",
         "analysis", "checkpoint", "doctor", "prognosis", "samples", "shipping",
         "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
         "lock", "run_folder", "shipped", "signals", "together", "values",
@@ -205,7 +212,9 @@ def test_a_script_does_nothing_but_call_its_command(path: Path) -> None:
     assert not [node for node in nodes(path) if isinstance(node, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("module", ["config", "registry", "exit_codes", "run_folder"])
+@pytest.mark.parametrize(
+    "module", ["config", "registry", "exit_codes", "run_folder", "commands.study"]
+)
 def test_a_wrong_config_is_answered_without_torch(module: str) -> None:
     script = f"import sys, kdframe.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -20,7 +20,12 @@ from kdframe.schema import teachers_of
 from kdframe.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path.name != "base.yaml"]
+STUDIES = sorted(ROOT.glob("configs/studies/*.yaml"))
+CONFIGS = [
+    path
+    for path in sorted(ROOT.glob("configs/**/*.yaml"))
+    if path.name != "base.yaml" and path not in STUDIES
+]
 CIFAR100 = [path for path in CONFIGS if "cifar100" in path.parts]
 PAIRS = [
     base.parent

@@ -1,0 +1,130 @@
+"""Workers that share runs by a storage: none is lost and none is done twice, whoever dies."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+WORK = """
+ROWS:
+  long: {CONFIG: student.yaml, OVERRIDES: {SOLVER: {EPOCHS: 60}, CHECKPOINT: {MINUTES: 0}}}
+  a: {CONFIG: student.yaml}
+  b: {CONFIG: student.yaml, OVERRIDES: {SOLVER: {LR: 0.02}}}
+BASELINE: a
+"""
+BEATS = ("--heartbeat", "1", "--grace", "8")
+
+
+@pytest.fixture
+def sqlite(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """A server of the test's own; it doesn't run as root, so its data are elsewhere."""
+    if not BINARIES:
+        pytest.skip("no PostgreSQL server is installed in /usr/lib/postgresql (apt: postgresql)")
+    as_other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_other and not shutil.which("runuser"):
+        pytest.skip("PostgreSQL doesn't run as root, and there is no runuser")
+    home = Path(tempfile.mkdtemp(prefix="kdframe-postgresql-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if as_other:
+        shutil.chown(home, "postgres")
+    data = home / "data"
+
+    def call(program: str, *words: str) -> None:
+        line = [*as_other, str(BINARIES[-1] / program), *words]
+        subprocess.run(line, check=True, cwd=home, stdout=subprocess.DEVNULL, timeout=300)
+
+    call("initdb", "-D", str(data), "-U", "kdframe", "--auth=trust", "--no-sync")
+    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1"
+    call(
+        "pg_ctl",
+        "-D",
+        str(data),
+        "-w",
+        "-t",
+        "120",
+        "-l",
+        str(home / "log"),
+        "-o",
+        options,
+        "start",
+    )
+    try:
+        yield f"postgresql://kdframe@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_worker_that_is_killed_gives_its_run_back(there, request, start_study, backend) -> None:
+    """With PostgreSQL the run's own process is killed as well, as when a machine goes down."""
+    url = request.getfixturevalue(backend)
+    (there / "work.yaml").write_text(WORK)
+    words = ("--worker", "--storage", url, *BEATS)
+    home = there / "runs/studies/work"
+    first = start_study(there, *words, study="work.yaml")
+    saved = home / "long/s0/checkpoints"
+    while first.poll() is None and not list(saved.glob("step_*.json")):
+        time.sleep(0.05)
+    others = [start_study(there, *words, study="work.yaml") for _ in range(2)]
+    run = int((home / "long/s0/.lock").read_text().split()[1])
+    first.kill()
+    if backend == "postgresql":
+        os.kill(run, signal.SIGKILL)
+    first.communicate()
+    said = [other.communicate(timeout=900)[0] for other in others]
+    assert [other.returncode for other in others] == [0, 0], said
+    assert sum(out.count("long/s0 goes on") for out in said) == 1
+    headers = {}
+    for row in ("long", "a", "b"):
+        about = json.loads((home / row / "s0/run.json").read_text())
+        assert about["state"] == "done"
+        headers[row] = (home / row / "s0/log.txt").read_text().count("\nstudent  ")
+        ended = sum(out.count(f"{row}/s0: done") for out in said)
+        assert ended == 1, (row, said)
+    assert headers == {"long": 2, "a": 1, "b": 1}
+    assert "resumed at step" in (home / "long/s0/log.txt").read_text()
+    assert all("b: " in out and " row " in out for out in said)  # each ends with the table
+
+
+def test_figures_travel_through_the_storage(there, tmp_path, sqlite, run_study) -> None:
+    """Two machines that share no folder: each trains some, and both have the whole table."""
+    machines = [tmp_path / "first", tmp_path / "second"]
+    for machine in machines:
+        machine.mkdir()
+        for name in ("base", "student"):
+            shutil.copy(there / f"{name}.yaml", machine)
+        (machine / "work.yaml").write_text(WORK.replace("EPOCHS: 60", "EPOCHS: 3"))
+    words = ("--worker", "--storage", sqlite, *BEATS)
+    first = run_study(machines[0], "--rows", "a", *words, study="work.yaml")
+    assert first.returncode == 0, first.stderr
+    second = run_study(machines[1], *words, study="work.yaml")
+    assert second.returncode == 0, second.stderr
+    assert "a/s0 begins" not in second.stdout and "b/s0: done" in second.stdout
+    report = run_study(machines[0], "--report-only", "--storage", sqlite, study="work.yaml")
+    assert report.returncode == 0, report.stderr
+    rows = json.loads((machines[0] / "runs/studies/work/study.json").read_text())["rows"]
+    assert all(rows[row]["top1"]["n"] == 1 for row in ("long", "a", "b"))
+    changed = WORK.replace("LR: 0.02", "LR: 0.03").replace("EPOCHS: 60", "EPOCHS: 3")
+    (machines[0] / "work.yaml").write_text(changed)
+    wrong = run_study(machines[0], *words, study="work.yaml")
+    assert wrong.returncode == 2
+    assert "work.yaml: ROWS.b: SOLVER.LR was 0.02 in the storage's b/s0, and is 0.03 now" in (
+        wrong.stderr
+    )
