@@ -2,8 +2,7 @@
 
 A state is a ResNet-50's size of weights and as many numbers of momentum.  All are measured on the
 wall clock and on the process's own, in turns; "plain" is ``torch.save`` to a path, which neither
-digests nor waits for the disk, and "plain + fsync" is what a plain one costs that would survive a
-power cut.
+digests nor waits for the disk, "plain + fsync" one that would survive a power cut.
 """
 
 import argparse
@@ -47,13 +46,14 @@ def report(folder: Path, numbers: int, rounds: int) -> list[str]:
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for i in range(rounds + 1):  # the first finds no memory yet
         state["step"] = i
-        for name, way in ways.items():
+        order = list(ways)[i % 3 :] + list(ways)[: i % 3]  # who follows whom changes
+        for name in order:
             os.sync()
             wall, cpu = time.perf_counter(), time.process_time()
-            way(i)
+            ways[name](i)
             times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        for path in folder.glob("*.pt"):
-            path.unlink()  # each makes a new file; only kdframe's own removals are in its time
+            for path in folder.glob("*.pt"):
+                path.unlink()  # each makes a new file; only kdframe's removals are in its time
     medians = {
         name: [statistics.median(column) for column in zip(*rows[1:], strict=True)]
         for name, rows in times.items()
