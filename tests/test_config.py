@@ -254,7 +254,7 @@ def test_more_teachers_stand_in_branches_of_their_own() -> None:
         ("TEACHER/2.NAME=resnet18", "TEACHER/2: a teacher needs WEIGHTS or CONFIG"),
         ("TEACHER/2.WEIGHTS=random", "TEACHER/2: it has settings, and neither NAME nor CONFIG."),
         ("TEACHER/2.weights=random", "no TEACHER/2.weights. Did you mean TEACHER/2.WEIGHTS?"),
-        ("TEACHR/2.NAME=resnet18", "there is no TEACHR/2. Did you mean TEACHER?"),
+        ("TEACHR/2.NAME=resnet18", "there is no TEACHR/2. Did you mean TEACHER/2?"),
         ("TEACHER/2={NAME: resnet18, TRAIN: true}", "TEACHER/2.TRAIN: only TEACHER can learn"),
         ("TEACHER/2={NAME: resnet18, WEIGHTS: ther.pt}", "TEACHER/2.WEIGHTS: there is no file"),
     ],
