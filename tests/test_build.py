@@ -194,3 +194,15 @@ def test_without_a_teacher_only_the_students_stages_are_looked_at(tmp_path, netw
     build_loss.check_stages(config, "x", {"stages": ((1, 99),)}, networks[0], None)
     with pytest.raises(ConfigError, match=r"STUDENT: no stage \[99\]"):
         build_loss.check_stages(config, "x", {"stages": ((99, 1),)}, networks[0], None)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["cat"], "it lacks (dog)"),
+        (["cat", "cow", "dog"], "it has (cow) besides"),
+        (["dog", "cat"], "their order is (dog, cat), and train's (cat, dog)"),
+    ],
+)
+def test_where_two_lists_of_classes_part_is_told(other, words) -> None:
+    assert build.difference(["cat", "dog"], other) == words
