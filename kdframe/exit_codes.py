@@ -8,12 +8,14 @@ SIGTERM; 141 whoever read what is printed went away.
 import errno
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from kdframe.values import ConfigError, one_line
@@ -28,22 +30,21 @@ STORAGE = {
     errno.EIO,
 }
 MAIN = threading.main_thread()  # no other may set a signal's handler
+IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
 GONE = 128 + signal.SIGPIPE
-SPENT = {  # what torch says where something gave out: what did, and what helps
-    "Too many open files": (
-        "too few file descriptors: raise them (ulimit -n), or lower DATASET.WORKERS."
-    ),
-    "received 0 items of ancdata": (
-        "too few file descriptors: raise them (ulimit -n), or lower DATASET.WORKERS."
-    ),
-    "unable to allocate shared memory": (
-        "/dev/shm is full: batches go from workers to training through it; enlarge it, or set "
-        "DATASET.WORKERS 0."
-    ),
-    "is killed by signal: Bus error": (
-        "a worker died of a full /dev/shm: batches go through it; enlarge it, or set "
-        "DATASET.WORKERS 0."
-    ),
+FEW_DESCRIPTORS = "too few file descriptors: raise them (ulimit -n), or lower DATASET.WORKERS."
+FULL_SHM = (
+    "/dev/shm is full: batches go from workers to training through it; enlarge it, or set "
+    "DATASET.WORKERS 0."
+)
+SPENT = {  # what is said where something gave out, and what helps
+    "Too many open files": FEW_DESCRIPTORS,
+    "received 0 items of ancdata": FEW_DESCRIPTORS,
+    f"exited unexpectedly with exit code {errno.EMFILE}": FEW_DESCRIPTORS,
+    "unable to allocate shared memory": FULL_SHM,
+    "is killed by signal: Bus error": FULL_SHM,
+    f"exited unexpectedly with exit code {errno.ENOSPC}": FULL_SHM,
+    f"exited unexpectedly with exit code {errno.ENOMEM}": "a worker ran out of memory.",
     "can't allocate memory": "there isn't enough memory: {}",
     "can't start new thread": "no further thread can be started (ulimit -u).",
     "Resource temporarily unavailable": "no further process can be started (ulimit -u).",
@@ -57,11 +58,10 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
 
     Where the reader of stdout went away (``| head``), it ends without a word, as Unix tools do.
     """
-    interrupted = Interrupt()
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler and threading.current_thread() is MAIN
     if ours:
-        signal.signal(signal.SIGINT, interrupted)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         try:
             work()
@@ -70,8 +70,6 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if is_gone() and isinstance(error, BrokenPipeError):
             return GONE
-        if interrupted.came and not isinstance(error, KeyboardInterrupt):
-            error = KeyboardInterrupt()  # a library that was being imported made it its own fault
         if debug:
             traceback.print_exc()
         if is_told(error):
@@ -80,6 +78,7 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
             print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             leave(code_of(error))
+        sys.last_value = error  # what it holds lives until the end: dying now, it would complain
         return code_of(error)
     finally:
         if ours:
@@ -87,15 +86,17 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
     return 0
 
 
-class Interrupt:
-    """Python's own answer to SIGINT, KeyboardInterrupt; and notes that it ``came``."""
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt, as Python's own answer to SIGINT; but in an import, the end.
 
-    def __init__(self) -> None:
-        self.came = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        raise KeyboardInterrupt
+    Libraries that are being imported swallow it, or make it a fault of theirs.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            print(f"error: {sentence(KeyboardInterrupt())}", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def flush() -> None:
@@ -105,13 +106,18 @@ def flush() -> None:
 
 
 def is_gone() -> bool:
-    """Whether stdout takes nothing any more; then what is still to be printed goes nowhere."""
+    """Whether nobody reads stdout any more; what it doesn't take then goes nowhere."""
+    if sys.stdout is None:
+        return False
+    look, gone = select.poll(), False
+    with suppress(OSError, ValueError):  # a stdout that is no file, as in a notebook
+        look.register(sys.stdout.fileno(), 0)
+        gone = any(flags & (select.POLLERR | select.POLLHUP) for _, flags in look.poll(0))
     try:
         flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 def is_told(error: BaseException) -> bool:

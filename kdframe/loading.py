@@ -1,10 +1,16 @@
 """Batches: order and placement, as pure functions of (seed, epoch, item)."""
 
 import atexit
+import errno
 import hashlib
+import multiprocessing
+import multiprocessing.queues
+import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -169,11 +175,12 @@ class Loader:
             sampler=picks,
             num_workers=(workers := min(self.workers, len(picks))),
             multiprocessing_context="fork" if workers and LINUX else None,
-            worker_init_fn=outlive_signals,
+            worker_init_fn=settle_worker,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global one as it is
         )
-        batches = iter(loader)
+        with ending_what_was_started():
+            batches = iter(loader)
         end = getattr(batches, "_shutdown_workers", lambda: None)  # not there without workers
         atexit.register(end)  # multiprocessing would send a SIGTERM, which they ignore, and wait
         try:
@@ -237,7 +244,39 @@ def hold_out(count: int, val: float) -> tuple[Tensor, Tensor]:
     return shuffled[held:].sort().values, shuffled[:held].sort().values
 
 
-def outlive_signals(worker: int) -> None:
-    """Leaves signals to the main process, which still wants batches from its workers."""
+def settle_worker(worker: int) -> None:
+    """Leaves signals to the main process, which still wants batches from its workers.
+
+    A batch that can't be handed over ends the worker: the main process would wait for it for ever.
+    """
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(give_up)
+
+
+def give_up(error: BaseException, batch: object) -> None:
+    """Ends this worker; its exit code is the errno of what gave out, for ``exit_codes`` to tell."""
+    said = str(error)
+    for number in (errno.EMFILE, errno.ENOSPC, errno.ENOMEM):
+        if getattr(error, "errno", 0) == number or os.strerror(number) in said:
+            os._exit(number)
+    print(f"a worker can't hand over its batch: {said}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+@contextmanager
+def ending_what_was_started() -> Iterator[None]:
+    """Ends workers that are there already when not all of them could be started.
+
+    They ignore SIGTERM, so that the end of the main process would wait for them for ever.
+    """
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except OSError as error:
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()
+        if error.errno == errno.ENOSPC:  # the queues' semaphores lie in memory, not on a disk
+            raise RuntimeError("unable to allocate shared memory") from error
+        raise

@@ -127,7 +127,8 @@ def checked(layer: Layer, known: list[str]) -> Layer:
         if name in BRANCHES[""]:
             data[name] = own_value(layer, name, value, BRANCHES[""][name])
         elif branch_of(name) not in BRANCHES:
-            raise unknown(layer.source, name, known, layer.lines.get(name, 0))
+            more = [f"TEACHER/{name.partition('/')[2]}"] if "/" in name else []
+            raise unknown(layer.source, name, [*more, *known], layer.lines.get(name, 0))
         elif name in ENTRIES and isinstance(value, dict):
             data[name] = {
                 entry: None if given is None else branch(layer, f"{name}.{entry}", given, known)

@@ -210,3 +210,15 @@ def test_a_term_is_seen_to_read_the_teachers_maps(tmp_path, networks, loss, read
     config = written(tmp_path, f"LOSS: {{{loss}}}\n")
     terms = build_loss.build_terms(config, networks[0], networks[1:], labels)
     assert [term.reads_maps for term in terms] == read
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["cat"], "it lacks (dog)"),
+        (["cat", "cow", "dog"], "it has (cow) besides"),
+        (["dog", "cat"], "their order is (dog, cat), and train's (cat, dog)"),
+    ],
+)
+def test_where_two_lists_of_classes_part_is_told(other, words) -> None:
+    assert build.difference(["cat", "dog"], other) == words

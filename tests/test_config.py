@@ -254,7 +254,7 @@ def test_more_teachers_stand_in_branches_of_their_own() -> None:
         ("TEACHER/2.NAME=resnet18", "TEACHER/2: a teacher needs WEIGHTS or CONFIG"),
         ("TEACHER/2.WEIGHTS=random", "TEACHER/2: it has settings, and neither NAME nor CONFIG."),
         ("TEACHER/2.weights=random", "no TEACHER/2.weights. Did you mean TEACHER/2.WEIGHTS?"),
-        ("TEACHR/2.NAME=resnet18", "there is no TEACHR/2. Did you mean TEACHER?"),
+        ("TEACHR/2.NAME=resnet18", "there is no TEACHR/2. Did you mean TEACHER/2?"),
         ("TEACHER/2={NAME: resnet18, TRAIN: true}", "TEACHER/2.TRAIN: only TEACHER can learn"),
         ("TEACHER/2={NAME: resnet18, WEIGHTS: ther.pt}", "TEACHER/2.WEIGHTS: there is no file"),
     ],
@@ -278,3 +278,49 @@ def test_two_that_learn_and_never_look_at_each_other_are_a_warning() -> None:
     (warning,) = load("configs/y.yaml").warnings
     assert "TEACHER.TRAIN: the two have no effect on each other: no term compares them." in warning
     assert not load("configs/y.yaml", ["LOSS.dml={}"]).warnings
+
+
+def test_a_slip_in_a_key_that_is_missed_is_answered_by_that_key() -> None:
+    path = write(STUDENT.replace("NAME: resnet18", "NMAE: resnet18"))
+    answer = "there is no STUDENT.NMAE. Did you mean STUDENT.NAME? (line 2)"
+    assert refusal(path=path) == f"configs/y.yaml: {answer}"
+    path = write("_BASE_: student.yaml\nTEACHER: {NAME: resnet34, WEIGHT: random}")
+    answer = "there is no TEACHER.WEIGHT. Did you mean TEACHER.WEIGHTS? (line 2)"
+    assert refusal(path=path) == f"configs/y.yaml: {answer}"
+    path = write("_BASE: student.yaml")
+    assert refusal(path=path).endswith("there is no _BASE. Did you mean _BASE_? (line 1)")
+
+
+def test_an_int_has_64_bits() -> None:
+    answer = "SOLVER.EPOCHS takes an int of at least 1, not 9223372036854775808. It has more than"
+    assert refusal("SOLVER.EPOCHS=9223372036854775808").startswith(f"command line: {answer}")
+    assert read("configs/x.yaml", ["SOLVER.EPOCHS=9223372036854775807"]).tree.SOLVER.EPOCHS > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        (["LOSS.dml={}"], "LOSS.dml: nothing is mutual: it is kd of TEMPERATURE 1"),
+        (["LOSS.kd_ensemble={}"], "LOSS.kd_ensemble: it takes several teachers (TEACHER/2), and"),
+        (
+            ["LOSS.simkd={}"],
+            "LOSS.cross_entropy: it trains a classifier that is thrown away: simkd deploys another",
+        ),
+    ],
+)
+def test_a_term_that_does_less_than_its_name_says_is_a_warning(words, warning) -> None:
+    write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, WEIGHTS: random}\nLOSS: {kd: {}}")
+    (found,) = load("configs/y.yaml", words).warnings
+    assert warning in found
+    assert not load("configs/y.yaml").warnings
+
+
+def test_a_term_that_does_what_its_name_says_is_none() -> None:
+    write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, WEIGHTS: random}")
+    second = "TEACHER/2={NAME: resnet18, WEIGHTS: random}"
+    for words in (
+        ["LOSS.dml={}", "TEACHER.TRAIN=true"],
+        ["LOSS.kd_ensemble={}", second],
+        ["LOSS.cross_entropy=null", "LOSS.simkd={}"],
+    ):
+        assert not load("configs/y.yaml", words).warnings

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from kdframe.layers import from_file, from_words, overlay
@@ -144,3 +147,51 @@ def test_a_setting_is_known_by_who_made_it_last() -> None:
     overlay(tree, {"LOSS": {"at": {}}}, "c", sources)
     assert tree["LOSS"]["at"] == {}
     assert sources["LOSS.at"] == "c"
+
+
+def test_numbers_are_what_they_look_like(tmp_path) -> None:
+    """YAML 1.1 reads an octal number and a time of day; here they are words."""
+    text = "A: [10, -3, 1_000, 0x10, 010, 1:30, 0o7, 1e3, .5, 1., -.inf, 1.5e-3]"
+    (layer,) = from_file(written(tmp_path, text))
+    assert layer.data["A"] == [
+        10, -3, 1000, 16, "010", "1:30", "0o7", "1e3", 0.5, 1.0, float("-inf"), 0.0015,
+    ]  # fmt: skip
+
+
+def test_every_key_has_its_line(tmp_path) -> None:
+    text = "A: 1\n\nB:\n  C: {D: 1,\n    E: 2}\n"
+    (layer,) = from_file(written(tmp_path, text))
+    assert layer.lines == {"A": 1, "B": 3, "B.C": 4, "B.C.D": 4, "B.C.E": 5}
+
+
+def test_a_base_stands_in_the_configs_own_tree(tmp_path, monkeypatch) -> None:
+    """The working folder if the config is in there, the nearest folder named configs, its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "lab").mkdir()
+    outside = written(tmp_path, "A: 1", "outside.yaml")
+    inner = written(tmp_path / "work", "_BASE_: ../../outside.yaml", "sub/x.yaml")
+    assert len(from_file(inner)) == 2
+    monkeypatch.chdir(tmp_path / "work")
+    message = refusal(inner)
+    assert "_BASE_: ../../outside.yaml is outside of " in message
+    assert message.endswith("a config stands on files of its own tree alone. (line 1)")
+    (inner.parent / "link.yaml").symlink_to(outside)
+    inner.write_text("_BASE_: link.yaml")
+    assert "link.yaml is outside of " in refusal(inner)
+    far = written(tmp_path / "lab", "A: 1", "configs/base.yaml")
+    deep = written(far.parent, "_BASE_: ../base.yaml", "deep/x.yaml")
+    assert len(from_file(deep)) == 2
+    deep.write_text("_BASE_: ../../base.yaml")
+    written(tmp_path / "lab", "A: 1", "base.yaml")
+    assert "is outside of " in refusal(deep)
+
+
+def test_a_pipe_a_device_and_a_circle_of_links_are_no_files(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    assert refusal(tmp_path / "pipe.yaml").endswith("pipe.yaml is a device or a pipe, not a file.")
+    assert refusal(tmp_path / "zero.yaml").endswith("zero.yaml is a device or a pipe, not a file.")
+    assert "there is no file" in refusal(tmp_path / "loop.yaml")
+    assert "is an address; only files are read." in refusal(Path("http://a.b/x.yaml"))

@@ -182,3 +182,36 @@ def test_an_option_may_not_take_a_key_of_kdframes() -> None:
     assert "LOSS.heavy: heavy has an option that is kdframe's own key: WEIGHT" in refusal(
         "LOSS.heavy={}"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("antigravity", "antigravity is Python's own and has no part."),
+        ("os.path", "os.path is Python's own and has no part."),
+        ("kdframe.run", "kdframe.run is kdframe's own; its parts are there without it."),
+        ("torch.__main__", "it takes names of modules, as in [my_terms], not 'torch.__main__'."),
+        ("'a;b'", "it takes names of modules, as in [my_terms], not 'a;b'."),
+        ("../x", "it takes names of modules, as in [my_terms], not '../x'."),
+        ("''", "it takes names of modules, as in [my_terms], not ''."),
+    ],
+)
+def test_a_name_that_no_module_of_parts_can_have_is_not_imported(name, answer) -> None:
+    assert refusal(f"MODULES=[{name}]") == f"command line: MODULES: {answer}"
+
+
+def test_a_module_beside_the_config_is_not_found_there(folder) -> None:
+    """Only what is installed or in the working folder can be named."""
+    (folder / "theirs").mkdir()
+    (folder / "theirs/planted_in_a_test.py").write_text("open('ran', 'w').close()")
+    (folder / "theirs/x.yaml").write_text(Path("x.yaml").read_text())
+    with pytest.raises(ConfigError, match="No module named 'planted_in_a_test'"):
+        load("theirs/x.yaml", ["MODULES=[planted_in_a_test]"])
+    assert not Path("ran").exists()
+
+
+def test_a_module_that_registers_nothing_has_no_effect(folder) -> None:
+    (folder / "empty_in_a_test.py").write_text("x = 1\n")
+    (warning,) = load("x.yaml", ["MODULES=[empty_in_a_test]"]).warnings
+    answer = "MODULES: it has no effect: empty_in_a_test registers no part."
+    assert warning == f"command line: {answer}"

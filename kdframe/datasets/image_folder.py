@@ -143,14 +143,18 @@ def images_of(folder: Path) -> list[str]:
 
 
 def folders_in(folder: Path) -> Iterator[str]:
-    """A class's folder and those below it, each once, however links lead to it; no hidden ones."""
-    seen = set()
+    """A class's folder and those below it, each once, however links lead to it; no hidden ones.
+
+    A link up to the split would make the other classes' images this one's: it isn't followed.
+    """
+    above = (place.stat() for place in (folder.parent, folder.parent.parent))
+    seen = {(stat.st_dev, stat.st_ino) for stat in above}
     for place, below, _ in os.walk(folder, followlinks=True, onerror=unreadable):
-        itself = os.stat(place)  # noqa: PTH116 - a place for each of a million images
-        if (itself.st_dev, itself.st_ino) in seen:
+        stat = Path(place).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
             below.clear()
             continue
-        seen.add((itself.st_dev, itself.st_ino))
+        seen.add((stat.st_dev, stat.st_ino))
         below[:] = sorted(name for name in below if name[0] != ".")
         yield place
 

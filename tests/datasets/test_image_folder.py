@@ -1,5 +1,9 @@
 """Images in class folders, and every way in which such a folder can be wrong."""
 
+import errno
+import os
+import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdframe.datasets.image_folder import ImageFolder
+from kdframe.datasets.image_folder import ImageFolder, read
 from kdframe.datasets.images import BrokenImage, fit, room
 
 
@@ -159,3 +163,101 @@ def test_fit_covers_the_size_and_keeps_the_middle() -> None:
     flat = torch.full((3, 2, 8), 9, dtype=torch.uint8)
     assert torch.equal(fit(flat, (4, 4)), torch.full((3, 4, 4), 9, dtype=torch.uint8))
     assert torch.equal(fit(flat, (4, 4), shorter=1 / 0.875).unique(), torch.tensor([9]).byte())
+
+
+def test_a_link_that_leads_in_a_circle_counts_no_image_twice(root) -> None:
+    (root / "train" / "cat" / "again").symlink_to("..", target_is_directory=True)
+    (root / "train" / "cat" / "self").symlink_to(".", target_is_directory=True)
+    files = [path for path, _ in ImageFolder("train", root=str(root)).files]
+    assert len(files) == len({Path(path).resolve() for path in files})
+
+
+def test_what_is_hidden_below_a_class_is_left_out(root) -> None:
+    put(root / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    put(root / "train" / "cat" / "more" / "9.PNG")
+    assert len(ImageFolder("train", root=str(root))) == 7
+
+
+def test_an_image_that_is_no_file_is_named(root) -> None:
+    """Reading a pipe would wait for ever."""
+    (root / "train" / "cat" / "x.png").symlink_to("nowhere.png")
+    with pytest.raises(ValueError, match=r"cat/x\.png is no file, or a link that leads nowhere"):
+        ImageFolder("train", root=str(root))
+    (root / "train" / "cat" / "x.png").unlink()
+    os.mkfifo(root / "train" / "cat" / "x.png")
+    with pytest.raises(ValueError, match=r"cat/x\.png is no file"):
+        ImageFolder("train", root=str(root))
+
+
+def test_an_image_that_went_away_or_may_not_be_read_is_named(root) -> None:
+    data = ImageFolder("train", root=str(root))
+    Path(data.files[1][0]).unlink()
+    with pytest.raises(BrokenImage, match=r"1\.png can't be read: No such file"):
+        data[1]
+
+
+def test_descriptors_that_run_out_are_no_broken_image(root, monkeypatch) -> None:
+    def spent(path: str):
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    data = ImageFolder("train", root=str(root))
+    monkeypatch.setattr(Image, "open", spent)
+    with pytest.raises(OSError, match="Too many open files"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "colour"),
+    [
+        (lambda: Image.new("L", (8, 8), 7), (7, 7, 7)),
+        (lambda: Image.new("1", (8, 8), 1), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (8, 8), (9, 8, 7, 0)), (9, 8, 7)),
+        (lambda: Image.new("LA", (8, 8), (5, 0)), (5, 5, 5)),
+        (lambda: Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=1), (9, 8, 7)),
+    ],
+    ids=["grey", "bits", "alpha", "grey and alpha", "palette"],
+)
+def test_every_picture_becomes_red_green_and_blue(root, make, colour) -> None:
+    """Transparency is dropped: what lies under it shows."""
+    make().save(root / "train" / "cat" / "0.png")
+    image, _ = ImageFolder("train", root=str(root))[0]
+    assert tuple(image[:, 0, 0].tolist()) == colour
+
+
+def test_a_transparent_palette_is_read_without_a_warning(root) -> None:
+    picture = Image.new("RGB", (8, 8), (9, 8, 7)).convert("P", palette=1)
+    picture.save(root / "train" / "cat" / "0.png", transparency=b"\x00\x80")
+    image, _ = ImageFolder("train", root=str(root))[0]
+    assert tuple(image[:, 0, 0].tolist()) == (9, 8, 7)
+
+
+def test_cmyk_is_read_and_a_cameras_note_is_not_followed(root) -> None:
+    """Orientation 6 says: turn it by a quarter; torchvision and timm don't either."""
+    Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(root / "train" / "cat" / "a.jpg")
+    turned = Image.new("RGB", (8, 8))
+    turned.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(root / "train" / "cat" / "b.jpg", exif=exif, quality=100)
+    data = ImageFolder("train", root=str(root))
+    black, image = data[3][0], data[4][0]
+    assert black.max() < 10
+    assert image[0, 0, :].min() > 200 and image[0, 7, :].max() < 50
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "tif", "webp"])
+def test_whatever_a_file_holds_it_is_an_image_or_named(root, ending) -> None:
+    path = root / "train" / "cat" / f"x.{ending}"
+    Image.effect_noise((9, 8), 60).convert("RGB").save(path)
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(60):
+        raw = bytearray(whole)
+        for _ in range(draw.choice((1, 3, 20))):
+            raw[draw.randrange(len(raw))] = draw.randrange(256)
+        path.write_bytes(raw[: draw.choice((len(raw), draw.randrange(len(raw))))])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read(str(path))
+        except BrokenImage as error:
+            assert str(path) in str(error)
