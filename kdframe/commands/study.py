@@ -14,12 +14,12 @@ EXAMPLES = """examples:
   tools/run_study.py --study configs/studies/quick.yaml --dry-run
   tools/run_study.py --study configs/studies/quick.yaml --rows student,kd --seeds 0,1
   tools/run_study.py --study configs/studies/quick.yaml --report-only
-  tools/run_study.py --study FILE --worker --storage sqlite:///study.db      (as often as you like)
+  tools/run_study.py --study FILE --worker --storage sqlite:///study.db
   tools/run_study.py --study FILE --worker --storage postgresql://user@host/database
   tools/run_study.py --study FILE --search
 
 The same command goes on with what was broken off: finished runs are kept.  On a machine with
-several GPUs start a worker for each, with CUDA_VISIBLE_DEVICES.  Workers need not share a folder:
+several GPUs start a worker for each, with CUDA_VISIBLE_DEVICES: as many as you like.  Workers need not share a folder:
 figures travel through the storage; where they don't, a run is begun anew and not resumed.
 """
 
