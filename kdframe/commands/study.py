@@ -18,9 +18,10 @@ EXAMPLES = """examples:
   tools/run_study.py --study FILE --worker --storage postgresql://user@host/database
   tools/run_study.py --study FILE --search
 
-The same command goes on with what was broken off: finished runs are kept.  On a machine with
-several GPUs start a worker for each, with CUDA_VISIBLE_DEVICES: as many as you like.  Workers need not share a folder:
-figures travel through the storage; where they don't, a run is begun anew and not resumed.
+The same command goes on with what was broken off: finished runs are kept.  Start as many workers
+as you like; on a machine with several GPUs one for each, with CUDA_VISIBLE_DEVICES.  They need not
+share a folder: figures travel through the storage; where they don't, a run is begun anew and not
+resumed.
 """
 
 
