@@ -257,10 +257,12 @@ def read_search(
     metric = mine["METRIC"]
     if metric not in METRICS:
         test = metric.split("/")[0].startswith("test")
+        same = f"val/{metric.rpartition('/')[2]}"
+        near = [same] if same in METRICS else get_close_matches(metric, METRICS, n=1)
         why = "the test split is read once, when all is chosen" if test else "validation only"
         raise ConfigError(
             f"{source}: SEARCH.METRIC takes one of {', '.join(METRICS)} ({why}), not "
-            f"{shown(metric)}.{hint(get_close_matches(metric, METRICS, n=1))}"
+            f"{shown(metric)}.{hint(near)}"
         )
     space = read_space(given.get("SPACE"), source)
     if mine["SAMPLER"] == "grid":
