@@ -224,6 +224,8 @@ class Trainer:
         networks = {"student": self.deployed}
         if self.model.partner is not None:
             networks["teacher"] = self.model.partner
+        for network in networks.values():  # BatchNorm's averages are a process's own
+            parallel.like_first(network)
         return evaluate(networks, self.all(loader), self.device, self.plan.precision)
 
     def all(self, loader: Loader) -> Iterator[Batch]:

@@ -95,8 +95,8 @@ def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
     """Once a run, recipes too; they import nothing any more."""
     lines = [x for x in (where / "stdout").read_text().splitlines() if x.startswith("start ")]
     names = [[part.rsplit(maxsplit=1)[0] for part in x[9:-2].split(", ")] for x in lines]
-    recipe = ["data", "networks", "first step"]
-    assert names == [recipe, recipe, ["imports", *recipe[:2], "teacher's test", recipe[2]]]
+    recipe = ["data", "networks", "checks", "first step"]
+    assert names == [recipe, recipe, ["imports", *recipe[:3], "teacher's test", recipe[3]]]
 
 
 def test_a_recipe_is_found_again(where, folder) -> None:

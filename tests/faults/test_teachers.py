@@ -24,7 +24,8 @@ Weights = dict[str, torch.Tensor]
 @pytest.fixture
 def teacher(lab) -> Path:
     """The file of a teacher that knows something."""
-    return lab.uninterrupted(config="teacher.yaml") / "student.safetensors"
+    words = ("DATASET.TRAIN", "720")
+    return lab.uninterrupted(*words, config="teacher.yaml") / "student.safetensors"
 
 
 def taught(lab, weights: Weights, about: dict | None = None, name: str = "teacher.pt"):
