@@ -62,7 +62,7 @@ setup(
         "safetensors",
         "packaging",
         "scipy",
-        "optuna>=4",
+        "optuna>=5",
         "jinja2",
     ],
     extras_require={
