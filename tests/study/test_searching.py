@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from kdframe.config import ConfigError, load
-from kdframe.plan import Stopped
+from kdframe.signals import Stopped
 from kdframe.study import searching
 from kdframe.study.process import Outcome
 from kdframe.study.searching import Searching
