@@ -57,17 +57,20 @@ def test_a_kill_in_every_call_that_touches_the_disk_is_survived(lab, count, poin
 def test_kills_at_random_moments_end_with_the_same_bytes(lab, count, seed) -> None:
     """Images are streamed by workers, whose number changes from run to run."""
     lab.pictures()
-    whole = lab.uninterrupted(config="pictures.yaml")
+    whole = lab.uninterrupted("SOLVER.EPOCHS", "20", config="pictures.yaml")
     moment, kills, code = random.Random(seed), 0, None
-    words = ["OUTPUT_DIR", "run"]
+    words = ["OUTPUT_DIR", "run", "SOLVER.EPOCHS", "20"]
     while code != 0:
         workers = ("DATASET.WORKERS", str(moment.choice((0, 2, 3))))
         process = lab.start(*words, *workers, *["--resume"] * (kills > 0), config="pictures.yaml")
-        if kills < 5:
-            process.wait_for("train ")
-            time.sleep(moment.uniform(0, 2.5))
-            process.signal(signal.SIGKILL)
-            kills += 1
+        while kills < 5 and process.popen.poll() is None:
+            if "train " in process.out.read_text():
+                time.sleep(moment.uniform(0, 2.5))
+                process.signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.01)
         code = process.end()[0]
+        assert code in (0, -signal.SIGKILL), process.err.read_text()
     assert lab.same(whole, "run") == []
     count("kills survived", kills)
