@@ -7,14 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from kdframe import build
 from kdframe.build import Data
 from kdframe.config import Config
-from kdframe.preflight import preflight
+from kdframe.preflight import bytes_of, preflight, size_of_state
 from kdframe.reports.summary import header
 from kdframe.run import needed, recipe_folder, settle_threads, start
 from kdframe.teachers import cache_of, gate
@@ -78,18 +78,9 @@ def estimate(
         cache = cache_of(config, data, trainer)
     parts = min(config.tree.TEACHER.CACHE_EPOCHS or trainer.epochs, trainer.epochs)
     kept = trainer.plan.checkpoint_keep + 1  # a new one is written before the oldest goes
-    disk = kept * bytes_of(trainer.state()) + 2 * bytes_of(trainer.deployed.state_dict())
+    disk = kept * size_of_state(trainer) + 2 * bytes_of(trainer.deployed.state_dict())
     disk += parts * cache.bytes if cache else 0
     return Estimate(trainer.steps, seconds, peak_memory(device), disk)
-
-
-def bytes_of(state: Any) -> int:
-    """Of all tensors in a nest of dicts, lists and tuples."""
-    if isinstance(state, torch.Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(map(bytes_of, state.values()))
-    return sum(map(bytes_of, state)) if isinstance(state, list | tuple) else 0
 
 
 def seconds_a_step(trainer: Trainer, warm_up: int = 2, timed: int = 3) -> float:
