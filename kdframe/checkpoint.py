@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -156,10 +157,20 @@ def load_state(data: bytes) -> tuple[dict[str, Any] | None, str]:
     Nothing but tensors and plain values is loaded.
     """
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = plain(io.BytesIO(data))
     except Exception as error:  # torch raises nearly anything for what isn't its own
         return None, f"it holds no state of a run ({type(error).__name__})"
     return (state, "") if isinstance(state, dict) else (None, "it holds no state of a run")
+
+
+def plain(file: Path | io.BytesIO) -> Any:
+    """Tensors and plain values alone, whatever the environment says of ``weights_only``.
+
+    What torch would warn of in a file that it then refuses is told by the refusal.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def holds_together(path: Path) -> bool:
@@ -195,7 +206,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = plain(path)
     except Exception as error:  # torch raises nearly anything for a file that isn't its own
         raise ValueError(f"{path} holds something other than tensors, and isn't loaded") from error
     for key in ("state_dict", "model", "student"):
