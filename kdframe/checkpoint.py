@@ -277,27 +277,29 @@ def digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def by_name(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state of each parameter, by the parameter's name, and what a group keeps.
-
-    Some of timm's count their steps in the group.
-    """
-    state = {
+    """The optimizer's state of each parameter, by the parameter's name."""
+    return {
         name: optimizer.state[parameter]
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
     }
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    return {"state": state, "groups": groups}
+
+
+def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer keeps in its groups beside parameters: some of timm's count steps there."""
+    return [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
 
 
 def load_by_name(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Any]
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    groups: list[dict[str, Any]],
 ) -> None:
-    """Gives each parameter the optimizer's state that was saved under its name."""
+    """Gives each parameter the state that was saved under its name, and each group its own."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [p for group in optimizer.param_groups for p in group["params"]]
-    state = saved["state"]
     numbered = {i: state[names[p]] for i, p in enumerate(ordered) if names[p] in state}
     mine = optimizer.state_dict()["param_groups"]
-    groups = [{**new, **old} for new, old in zip(mine, saved["groups"], strict=True)]
-    optimizer.load_state_dict({"state": numbered, "param_groups": groups})
+    merged = [{**new, **old} for new, old in zip(mine, groups, strict=True)]
+    optimizer.load_state_dict({"state": numbered, "param_groups": merged})

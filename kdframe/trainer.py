@@ -277,6 +277,7 @@ class Trainer:
             "deployed": self.deployed.network.state_dict(),
             "partner": self.model.partner.network.state_dict() if self.model.partner else {},
             "optimizer": checkpoint.by_name(self.model, self.optimizer),
+            "groups": checkpoint.groups_of(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
             "history": self.history,
@@ -294,7 +295,8 @@ class Trainer:
             self.averaged.module.network.load_state_dict(state["deployed"])
         if self.model.partner:
             self.model.partner.network.load_state_dict(state["partner"])
-        checkpoint.load_by_name(self.model, self.optimizer, state["optimizer"])
+        known = state["optimizer"], state["groups"]
+        checkpoint.load_by_name(self.model, self.optimizer, *known)
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.history, self.best = state["history"], state["best"]

@@ -154,12 +154,13 @@ def test_a_resumed_optimizer_steps_as_one_that_never_stopped(name) -> None:
 
     for x in (1.0, 2.0, 3.0):
         step(0, x)
-    saved = checkpoint.by_name(networks[0], optimizers[0])
+    by_name = checkpoint.by_name(networks[0], optimizers[0])
+    saved = by_name, checkpoint.groups_of(optimizers[0])
     file = io.BytesIO()
     torch.save(saved, file)
     file.seek(0)
     networks[1].load_state_dict(networks[0].state_dict())
-    checkpoint.load_by_name(networks[1], optimizers[1], torch.load(file, weights_only=True))
+    checkpoint.load_by_name(networks[1], optimizers[1], *torch.load(file, weights_only=True))
     for x in (4.0, 5.0):
         step(0, x)
         step(1, x)
