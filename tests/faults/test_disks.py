@@ -46,6 +46,7 @@ def test_on_a_full_disk_the_last_checkpoint_stands_and_with_more_room_the_run_go
     count("full and read-only disks answered", 2)
 
 
+@pytest.mark.faults
 def test_a_file_that_may_not_grow_ends_the_run_with_its_name(lab, count) -> None:
     """As under ``ulimit -f`` and a quota."""
     whole = lab.uninterrupted()

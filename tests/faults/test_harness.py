@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 
 def test_equal_runs_are_told_from_others(lab) -> None:
     lab.copy(lab.uninterrupted(), "a")
@@ -13,6 +15,7 @@ def test_equal_runs_are_told_from_others(lab) -> None:
     assert sorted(lab.same("a", "b")) == names
 
 
+@pytest.mark.faults
 def test_it_dies_in_the_call_that_was_named(lab) -> None:
     done = lab.run("OUTPUT_DIR", "a", die=("replace", 3))
     assert done.returncode == -signal.SIGKILL
