@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from kdframe import exit_codes, export, finished, shipping
+from kdframe import checkpoint, exit_codes, export, finished, shipping
 from kdframe.commands import export as command
 from kdframe.formats import onnx as onnx_format
 from kdframe.formats import safetensors
@@ -104,7 +104,7 @@ def test_every_graph_answers_as_the_run_s_network_to_pixels_of_0_to_1(
 
 def test_what_simkd_deploys_has_the_teacher_s_classifier_and_no_teacher(runs, tmp_path) -> None:
     shipping.ship(runs("simkd"), ["safetensors"], tmp_path / "x", say=lambda text: None)
-    tensors, about = export.checkpoint.load_weights(tmp_path / "x/model.safetensors")
+    tensors, about = checkpoint.load_weights(tmp_path / "x/model.safetensors")
     assert {name.partition(".")[0] for name in tensors} == {"student", "projector", "classifier"}
     assert about["network"]["term"] == {"name": "simkd", "options": {"factor": 4}}
 
@@ -184,8 +184,8 @@ def test_last_and_best_weights_are_told_apart(runs, call, tmp_path) -> None:
             runs("plain"), "--format", "safetensors", "--weights", weights, "--output", place
         )
         assert code == 0, err
-        mine, about = export.checkpoint.load_weights(place / "model.safetensors")
-        theirs, _ = export.checkpoint.load_weights(Path("plain") / file)
+        mine, about = checkpoint.load_weights(place / "model.safetensors")
+        theirs, _ = checkpoint.load_weights(Path("plain") / file)
         assert about["weights"] == weights and mine.keys() == theirs.keys()
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
         mark = "**this student, last weights: these files**"

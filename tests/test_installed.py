@@ -102,7 +102,7 @@ def test_the_quick_start_trains_in_an_empty_folder(installed, tmp_path) -> None:
 def test_a_file_in_the_working_folder_comes_first(installed, tmp_path) -> None:
     (tmp_path / "kd_feature.yaml").write_text("SOLVER: {EPOCHS: many}\n")
     done = run(installed / "kdframe", "train", "--config-file", "kd_feature.yaml", cwd=tmp_path)
-    answer = "error: kd_feature.yaml: SOLVER.EPOCHS takes an int, not 'many'.\n"
+    answer = "error: kd_feature.yaml: SOLVER.EPOCHS takes an int, not 'many'. (line 1)\n"
     assert (done.returncode, done.stderr) == (2, answer)
 
 
