@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from kdframe import checkpoint, exit_codes, export, finished, shipping
+from kdframe import checkpoint, exit_codes, finished, shipping
 from kdframe.commands import export as command
 from kdframe.formats import onnx as onnx_format
 from kdframe.formats import safetensors
