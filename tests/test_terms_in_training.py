@@ -64,7 +64,7 @@ def trainer(config: Config, data: Data, folder: Path, **more) -> Trainer:
 def state(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Of student, terms and optimizer, flat."""
     whole = {f"model.{k}": v.clone() for k, v in trainer.model.state_dict().items()}
-    for name, of in checkpoint.by_name(trainer.model, trainer.optimizer)["state"].items():
+    for name, of in checkpoint.by_name(trainer.model, trainer.optimizer).items():
         whole |= {f"{name}.{k}": v.clone() for k, v in of.items() if isinstance(v, torch.Tensor)}
     return whole
 
@@ -159,7 +159,7 @@ def test_what_a_term_learns_is_trained_and_saved_and_stays_at_home(tmp_path, dat
     assert not any(p is q for p in teacher.parameters() for q in in_optimizer)
     frozen = checkpoint.digest(teacher.state_dict())
     made.train()
-    moved = checkpoint.by_name(made.model, made.optimizer)["state"]
+    moved = checkpoint.by_name(made.model, made.optimizer)
     assert all(moved[f"learned.{k}"]["momentum_buffer"].any() for k in learned)
     assert checkpoint.digest(teacher.state_dict()) == frozen
     saved = checkpoint.newest(tmp_path / "run/checkpoints")
