@@ -141,6 +141,10 @@ def read_study(path: str | Path) -> Study:
     tree, sources = dict[str, Any](), dict[str, str]()
     for layer in from_file(path):
         overlay(tree, layer.data, layer.source, sources)
+    if "ROWS" not in tree and "STUDENT" in tree:
+        raise ConfigError(
+            f"{path}: it is the config of one run; a study has ROWS, which name some."
+        )
     known = [*STUDY, "ROWS", "OVERRIDES", "SEARCH"]
     whole = own(tree, STUDY, "", path, sources, known)
     name = whole["NAME"] or path.stem

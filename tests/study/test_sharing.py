@@ -75,14 +75,14 @@ def postgresql() -> Iterator[str]:
 def test_a_worker_that_is_killed_gives_its_run_back(there, request, start_study, backend) -> None:
     """With PostgreSQL the run's own process is killed as well, as when a machine goes down."""
     url = request.getfixturevalue(backend)
-    (there / "work.yaml").write_text(WORK)
+    (there / "pair.yaml").write_text(WORK)
     words = ("--worker", "--storage", url, *BEATS)
-    home = there / "runs/studies/work"
-    first = start_study(there, *words, study="work.yaml")
+    home = there / "runs/studies/pair"
+    first = start_study(there, *words, study="pair.yaml")
     saved = home / "long/s0/checkpoints"
     while first.poll() is None and not list(saved.glob("step_*.json")):
         time.sleep(0.05)
-    others = [start_study(there, *words, study="work.yaml") for _ in range(2)]
+    others = [start_study(there, *words, study="pair.yaml") for _ in range(2)]
     run = int((home / "long/s0/.lock").read_text().split()[1])
     first.kill()
     if backend == "postgresql":
@@ -110,21 +110,21 @@ def test_figures_travel_through_the_storage(there, tmp_path, sqlite, run_study) 
         machine.mkdir()
         for name in ("base", "student"):
             shutil.copy(there / f"{name}.yaml", machine)
-        (machine / "work.yaml").write_text(WORK.replace("EPOCHS: 60", "EPOCHS: 3"))
+        (machine / "pair.yaml").write_text(WORK.replace("EPOCHS: 60", "EPOCHS: 3"))
     words = ("--worker", "--storage", sqlite, *BEATS)
-    first = run_study(machines[0], "--rows", "a", *words, study="work.yaml")
+    first = run_study(machines[0], "--rows", "a", *words, study="pair.yaml")
     assert first.returncode == 0, first.stderr
-    second = run_study(machines[1], *words, study="work.yaml")
+    second = run_study(machines[1], *words, study="pair.yaml")
     assert second.returncode == 0, second.stderr
     assert "a/s0 begins" not in second.stdout and "b/s0: done" in second.stdout
-    report = run_study(machines[0], "--report-only", "--storage", sqlite, study="work.yaml")
+    report = run_study(machines[0], "--report-only", "--storage", sqlite, study="pair.yaml")
     assert report.returncode == 0, report.stderr
-    rows = json.loads((machines[0] / "runs/studies/work/study.json").read_text())["rows"]
+    rows = json.loads((machines[0] / "runs/studies/pair/study.json").read_text())["rows"]
     assert all(rows[row]["top1"]["n"] == 1 for row in ("long", "a", "b"))
     changed = WORK.replace("LR: 0.02", "LR: 0.03").replace("EPOCHS: 60", "EPOCHS: 3")
-    (machines[0] / "work.yaml").write_text(changed)
-    wrong = run_study(machines[0], *words, study="work.yaml")
+    (machines[0] / "pair.yaml").write_text(changed)
+    wrong = run_study(machines[0], *words, study="pair.yaml")
     assert wrong.returncode == 2
-    assert "work.yaml: ROWS.b: SOLVER.LR was 0.02 in the storage's b/s0, and is 0.03 now" in (
+    assert "pair.yaml: ROWS.b: SOLVER.LR was 0.02 in the storage's b/s0, and is 0.03 now" in (
         wrong.stderr
     )

@@ -110,3 +110,8 @@ def test_a_study_is_read_without_torch(here) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_config_of_one_run_is_told_from_a_study() -> None:
+    with pytest.raises(ConfigError, match=r"kd_feature.yaml: it is the config of one run; a study"):
+        read_study("kd_feature.yaml")
