@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
+from benchmarks.loops import is_small
 from benchmarks.noise import CLASSES, MEAN, STD, noise
 from kdframe.backbones import Backbone
 from kdframe.datasets import Dataset
@@ -107,6 +108,6 @@ def by_hand(pair: str, batch: int, steps: int) -> Callable[[], float]:
 
 def drawn(name: str) -> Backbone:
     """A network for small images."""
-    small = {"small_input": True} if "small_input" in BACKBONES.options(name) else {}
+    small = {"small_input": True} if is_small(name) else {}
     backbone: Backbone = BACKBONES[name](CLASSES, **small)
     return backbone
