@@ -8,7 +8,7 @@ import multiprocessing.queues
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from kdframe.signals import WATCHED
 
 AUGMENT = ("none", "crop_flip", "resized_crop")
 EVALUATION = -1  # stands for the epoch
+GAVE_OUT = (errno.EMFILE, errno.ENOSPC, errno.ENOMEM)  # a worker's exit codes
 LINUX = sys.platform == "linux"  # where a fork is safe; from Python 3.14 on, not the default
 ORDER = -1  # the draw; augmentation's count from 0
 
@@ -188,6 +189,9 @@ class Loader:
                 columns = (image, target, torch.tensor(items))
                 image, target, item = (c.to(self.device, non_blocking=True) for c in columns)
                 yield image, target, item
+        except RuntimeError as error:
+            raise_fault(error, getattr(batches, "_workers", ()))
+            raise
         finally:
             atexit.unregister(end)
             end()
@@ -253,16 +257,24 @@ def settle_worker(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     queue: Any = multiprocessing.queues.Queue
     queue._on_queue_feeder_error = staticmethod(give_up)
+    sys.excepthook = lambda kind, error, where: give_up(error)  # of the thread that hands over
 
 
-def give_up(error: BaseException, batch: object) -> None:
+def give_up(error: BaseException, batch: object = None) -> None:
     """Ends this worker; its exit code is the errno of what gave out, for ``exit_codes`` to tell."""
     said = str(error)
-    for number in (errno.EMFILE, errno.ENOSPC, errno.ENOMEM):
+    for number in GAVE_OUT:
         if getattr(error, "errno", 0) == number or os.strerror(number) in said:
             os._exit(number)
     print(f"a worker can't hand over its batch: {said}", file=sys.stderr, flush=True)
     os._exit(1)
+
+
+def raise_fault(error: RuntimeError, workers: Iterable[Any]) -> None:
+    """Says what a worker gave up for, where the error says no more than that it is gone."""
+    for number in GAVE_OUT:
+        if any(worker.exitcode == number for worker in workers):
+            raise RuntimeError(f"a worker exited unexpectedly with exit code {number}") from error
 
 
 @contextmanager

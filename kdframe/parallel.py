@@ -1,5 +1,6 @@
 """The little that several processes need; with one process, everything here does nothing."""
 
+import ctypes
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
+PR_SET_PDEATHSIG = 1  # Linux's prctl.h
 LONGEST_REST = 30.0  # seconds that gloo's threads may take to come to rest
 
 
@@ -40,12 +42,20 @@ def start(device: str, timeout: float = 30.0) -> torch.device:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         device = f"cuda:{torch.cuda.current_device()}"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        end_with_parent()
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         # waits for the others, where no handler of ours runs: torchrun's SIGTERM ends it
         before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout))
         signal.signal(signal.SIGTERM, before)
     return torch.device(device)
+
+
+def end_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when torchrun is killed; on Linux alone."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def finish() -> None:

@@ -13,7 +13,7 @@ class Stopped(RuntimeError):
 
     def __init__(self, number: int, saved: bool = True) -> None:
         what = "--resume goes on from here" if saved else "it had made no step that could be lost"
-        super().__init__(f"stopped by signal {number}; {what}")
+        super().__init__(f"stopped by {signal.Signals(number).name}; {what}")
         self.exit_code = 128 + number
 
 

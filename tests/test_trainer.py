@@ -292,6 +292,28 @@ def test_a_network_whose_nll_is_not_finite_cannot_become_the_best(tmp_path) -> N
     assert t.best == max(row["val/top1"] for row in t.history if row["epoch"] != 2) < 100
 
 
+def test_the_best_from_before_a_restart_stands(tmp_path) -> None:
+    def falling(t: Trainer) -> Trainer:
+        known = t.evaluate
+
+        def evaluate(loader) -> dict:
+            found = known(loader)
+            found["student"]["top1"] = 90.0 - t.epoch
+            return found
+
+        t.evaluate = evaluate
+        return t
+
+    stop, path = StopAt(8), tmp_path / "student_best.safetensors"  # after two epochs
+    with pytest.raises(Stopped):
+        falling(trainer(tmp_path, hooks=[stop], asked=stop.asked)).train()
+    best = path.read_bytes()
+    t = falling(trainer(tmp_path))
+    t.load(checkpoint.newest(tmp_path / "checkpoints"))
+    t.train()
+    assert len(t.history) == 3 and t.best == 90 and path.read_bytes() == best
+
+
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path) -> None:
     t = trainer(tmp_path)
     with torch.no_grad():

@@ -124,3 +124,27 @@ def test_two_processes_resume_to_the_same_bytes(lab) -> None:
     done = lab.run("--resume", "OUTPUT_DIR", "parts", *words, processes=2, config="kd.yaml")
     assert done.returncode == 0 and "resumed at step" in done.stdout, done.stderr
     assert lab.same("whole", "parts") == []
+
+
+@pytest.mark.faults
+def test_when_torchrun_is_killed_its_processes_save_and_end(lab, count) -> None:
+    words = ("OUTPUT_DIR", "run", "SOLVER.EPOCHS", "400", "CHECKPOINT.MINUTES", "60")
+    process = lab.start(*words, processes=2)
+    process.wait_for('"step": 5,', lab.where / "run/metrics.jsonl")
+    ranks = processes_of(lab).values()
+    process.signal(signal.SIGKILL)
+    until = time.monotonic() + LIMIT
+    while any(map(runs, ranks)):
+        assert time.monotonic() < until, process.err.read_text()
+        time.sleep(0.05)
+    assert list((lab.where / "run/checkpoints").glob("step_*.json"))
+    said = process.err.read_text().splitlines()  # each says it: who spoke is not kept any more
+    assert set(said) == {"error: stopped by SIGTERM; --resume goes on from here"}
+    count("processes ended in 20 s by the failure of one", 2)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return False

@@ -30,7 +30,7 @@ def test_a_group_with_workers_is_stopped_and_goes_on_with_other_workers(lab, cou
         process.signal(number, group=True)
         code, _, err = process.end()
         assert code == 128 + number, err
-        said = f"error: stopped by signal {number:d}; --resume goes on from here"
+        said = f"error: stopped by {number.name}; --resume goes on from here"
         assert err.splitlines()[-1] == said  # torch warns of more workers than cores
         assert state(lab.where / "run") == "stopped" and steps(lab.where / "run")
         words = [*words, "--resume"] if "--resume" not in words else words
@@ -81,7 +81,7 @@ def test_a_signal_before_the_first_step_is_answered_and_the_folder_stays_free(la
     process.signal(signal.SIGTERM)
     code, _, err = process.end()
     assert code == 143 and err == (
-        "error: stopped by signal 15; it had made no step that could be lost\n"
+        "error: stopped by SIGTERM; it had made no step that could be lost\n"
     )
     assert not (lab.where / "run").exists()
     done = lab.run("OUTPUT_DIR", "run", config="kd.yaml", die=("measure", 1))
@@ -146,7 +146,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(lab, count
     second = [pid for pid in children(process.pid) if rank(pid) == "1"]
     os.kill(second[0], signal.SIGTERM)
     code, _, err = process.end()
-    assert code != 0 and "stopped by signal 15; --resume goes on" in err
+    assert code != 0 and "stopped by SIGTERM; --resume goes on" in err
     assert state(lab.where / "run") == "stopped"
     process = lab.start(*words, "--resume", processes=2)
     process.wait_for(f"resumed at step {steps(lab.where / 'run')[-1]} of")
