@@ -92,11 +92,13 @@ def loss_in(
     return (parallel.summed(mean) / parallel.world()).item()
 
 
-def compiling(device: torch.device) -> dict[str, Any]:
-    """How networks are compiled: for each shape anew, and with CUDA graphs where there are some.
+def compiling(device: torch.device, learns: bool = True) -> dict[str, Any]:
+    """How a network is compiled: for each shape anew; on CUDA with graphs, if it learns.
 
     Training's batches have one shape.  Evaluation's last has another, and evaluation holds the
     answers of several networks at once, which graphs would overwrite: it asks what isn't compiled.
+    A frozen teacher's answer, which no backward pass waits for, the student's graphs would overwrite
+    (torch.compiler.cudagraph_mark_step_begin).
     """
-    graphs = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+    graphs = {"mode": "reduce-overhead"} if device.type == "cuda" and learns else {}
     return {"dynamic": False, **graphs}

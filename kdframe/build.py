@@ -209,10 +209,11 @@ def build_trainer(
     if solver.SYNC_BN and parallel.world() > 1:
         if device.type != "cuda":
             raise config.error("SOLVER.SYNC_BN", "torch has it on CUDA only.")
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        parallel.sync_batchnorm(model)
     if solver.COMPILE:
-        for backbone in (student, *teachers.values()):
-            backbone.compile(**arithmetic.compiling(device))
+        student.compile(**arithmetic.compiling(device))
+        for teacher in teachers.values():
+            teacher.compile(**arithmetic.compiling(device, teacher is model.partner))
     with blame(config, "SOLVER"):
         optimizer = make_optimizer(
             solver.OPTIMIZER,

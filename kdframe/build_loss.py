@@ -87,7 +87,7 @@ def try_out(
 
     def probed(backbone: Backbone, needs: frozenset[str]) -> Output:
         if "preactivations" in needs:
-            _ = backbone.taps  # a network may have none to hand out
+            _ = backbone.taps
         return each(lambda x: x.repeat(rows, *[1] * (x.dim() - 1)), backbone.probe())
 
     def watched(output: Output) -> Output:

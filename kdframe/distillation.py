@@ -78,8 +78,9 @@ class Distillation(nn.Module):
         self._teachers = tuple(t for t in (teacher, *others) if t is not None)
         for frozen in self._teachers[1 if mutual else 0 :]:
             frozen.eval().requires_grad_(False)
-        self.unfold()
         self.terms = tuple(terms)
+        self.tap()
+        self.unfold()
         self.learned = nn.ModuleDict(
             {t.name: t.loss for t in terms if isinstance(t.loss, nn.Module)}
         )
@@ -102,6 +103,13 @@ class Distillation(nn.Module):
         """Whether the first teacher is asked through its folded copy."""
         return bool(self._asked) and self._asked[0] is not self.teacher
 
+    def tap(self) -> None:
+        """Lets networks keep the maps before their activations, where a term needs them."""
+        of_student = any("preactivations" in term.needs for term in self.terms)
+        of_them = any("preactivations" in of_teacher(term.needs) for term in self.terms)
+        for network in (self.student,) * of_student + self._teachers * of_them:
+            _ = network.taps  # a network may have none to hand out
+
     def fold(self, image: Tensor) -> Iterator[str]:
         """From now on asks folded copies of the frozen teachers, where these answer the same.
 
@@ -114,8 +122,8 @@ class Distillation(nn.Module):
             differs = parallel.largest(int(count > 0 and self._asked[i] is teacher))
             if differs:
                 self._asked[i] = teacher
-            elif teacher._compiled_call_impl is not None:
-                self._asked[i].compile()
+            elif count and teacher._compiled_call_impl is not None:
+                self._asked[i].compile(dynamic=False)  # as its network was
             name = f"teacher/{i + 1}" if i else "teacher"
             done = "stays unfolded" if differs else "folded"
             distance = f", largest difference {found:.0e} on the first batch in fp32" * (count > 0)
@@ -190,8 +198,9 @@ class Distillation(nn.Module):
         ):
             for image in images:
                 outputs = [network(image)]
+                before = network.before_activation(outputs[0])  # the taps keep none of it
                 if "preactivations" in needs:
-                    outputs.append(network.before_activation(outputs[0]))
+                    outputs.append(before)
                 if half:
                     outputs = [each(raised, output) for output in outputs]
                 answer.plain.append(outputs[0])

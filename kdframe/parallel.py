@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -151,6 +152,11 @@ def wrapped(model: nn.Module, device: torch.device, alike: Sequence[str]) -> nn.
     wrap._set_params_and_buffers_to_ignore_for_model(model, alike)
     ready: nn.Module = wrap(model, ids, find_unused_parameters=True, gradient_as_bucket_view=True)
     return ready
+
+
+def sync_batchnorm(model: nn.Module) -> None:
+    """Has BatchNorm take its statistics of all processes' images; activations in it stay."""
+    convert_sync_batchnorm(model)  # timm's: torch's would drop those of timm's BatchNormAct2d
 
 
 def unsynced(model: nn.Module) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -62,7 +63,8 @@ class Trainer:
         self.lr = 0.0
         self.loss = torch.zeros((), device=self.device)
         self.terms: dict[str, Tensor] = {}
-        self.sums = self.no_sums()
+        self.sums = self.no_sums()  # of an epoch's values so far
+        self.counts = Counter[str]()  # of the steps that they are from
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []  # a dict an epoch
         self.best = -math.inf  # of val/top1
@@ -187,7 +189,7 @@ class Trainer:
             values = dict(zip(values, mean.unbind(), strict=True))
         for name, value in values.items():
             self.sums[name] += value
-        self.sums["steps"] += 1
+        self.counts.update(values.keys())
         self.loss = values.pop("loss")
         self.terms = values
         self.watch.see(self.step, self.loss, norm)
@@ -201,11 +203,8 @@ class Trainer:
         last = self.step == self.steps
         if last or (self.plan.checkpoint_minutes == 0 and self.saved_step != self.step):
             self.save()
-        sums = {name: value.item() for name, value in self.sums.items()}
-        steps = sums.pop("steps")
-        on = {term.name for term in self.model.terms if term.was_on(self.epoch)}
-        on |= {"loss", *(f"teacher/{name}" for name in on)}
-        self.metrics = {f"train/{name}": sums[name] / steps for name in sums if name in on}
+        means = {k: v.item() / self.counts[k] for k, v in self.sums.items() if self.counts[k]}
+        self.metrics = {f"train/{name}": mean for name, mean in means.items()}
         if self.val_loader is not None:
             refuse(self.deployed.network.state_dict(), self.step)  # it could become the best
             found = self.evaluate(self.val_loader)
@@ -215,7 +214,7 @@ class Trainer:
             if (val := found["student"])["top1"] > self.best and math.isfinite(val["nll"]):
                 self.best = val["top1"]
                 self.save_weights("student_best.safetensors", self.deployed)
-        self.sums = self.no_sums()
+        self.sums, self.counts = self.no_sums(), Counter()
         self.history.append({"epoch": self.epoch + 1, **self.metrics})
         self.call("after_epoch")
 
@@ -280,6 +279,7 @@ class Trainer:
             "groups": checkpoint.groups_of(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
+            "counts": dict(self.counts),
             "history": self.history,
             "best": self.best,
             "seconds": self.seconds,
@@ -299,6 +299,7 @@ class Trainer:
         checkpoint.load_by_name(self.model, self.optimizer, *known)
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.counts = Counter(state["counts"])
         self.history, self.best = state["history"], state["best"]
         self.seconds = state["seconds"]
         for hook in self.hooks:
@@ -306,7 +307,7 @@ class Trainer:
                 hook.load_state_dict(kept)
 
     def no_sums(self) -> dict[str, Tensor]:
-        names = ("steps", "loss", *self.model.names)
+        names = ("loss", *self.model.names)
         return {name: torch.zeros((), device=self.device) for name in names}
 
     def call(self, moment: str) -> None:

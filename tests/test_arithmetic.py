@@ -107,7 +107,7 @@ def test_half_precision_says_how_far_it_is_and_leaves_no_trace(
 def test_compiled_networks_train_as_the_others_and_keep_their_names(
     tmp_path, monkeypatch, caplog, loss
 ) -> None:
-    monkeypatch.setattr(arithmetic, "compiling", lambda device: {"backend": "aot_eager"})
+    monkeypatch.setattr(arithmetic, "compiling", lambda *how: {"backend": "aot_eager"})
     for name in ("plain", "compiled"):
         (tmp_path / name).mkdir()
     plain = trained(tmp_path / "plain", loss, "SOLVER.EMA", "0.5")
@@ -129,6 +129,7 @@ def test_compiled_networks_train_as_the_others_and_keep_their_names(
 
 def test_graphs_are_for_cuda_and_no_shape_is_a_guess() -> None:
     assert arithmetic.compiling(torch.device("cpu")) == {"dynamic": False}
+    assert arithmetic.compiling(torch.device("cuda"), learns=False) == {"dynamic": False}
     assert arithmetic.compiling(torch.device("cuda", 0)) == {
         "dynamic": False,
         "mode": "reduce-overhead",
@@ -144,7 +145,7 @@ def test_evaluation_asks_what_is_not_compiled(tmp_path, monkeypatch) -> None:
         calls.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(arithmetic, "compiling", lambda device: {"backend": counting})
+    monkeypatch.setattr(arithmetic, "compiling", lambda *how: {"backend": counting})
     data = build.build_data(from_config, torch.device("cpu"))
     student, teachers = build.build_networks(from_config, data)
     trainer = build.build_trainer(from_config, data, student, teachers, tmp_path)

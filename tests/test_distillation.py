@@ -1,5 +1,6 @@
 """The sum of the terms, their weights over time, and the teacher's place outside."""
 
+import copy
 import gc
 import weakref
 
@@ -240,6 +241,24 @@ def test_a_folded_teacher_teaches_the_same() -> None:
         torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
     assert not asked and model.teacher is teacher and list(model.state_dict()) == names
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_maps_before_activations_are_kept_from_the_start() -> None:
+    """Whoever builds terms by hand, in a notebook, gets them too; and none is kept for long."""
+    student, teacher, handed = normed(), normed(1), []
+
+    def looks(student, teacher, batch):
+        handed.extend([*student.features, *teacher.features])
+        return student.logits.mean()
+
+    term = Term("looks", looks, needs=frozenset({"preactivations"}), start=1)
+    model = Distillation(student, teacher, [Term("kd", DISTILLERS["kd"]), term])
+    given = batch()
+    model(given)[0].backward()
+    assert not handed
+    copy.deepcopy(model)  # as EMA does: no activation holds a tensor with a graph
+    model(given._replace(epoch=1.0))
+    assert len(handed) == 8 and all(bool((x < 0).any()) for x in handed)
 
 
 def test_each_teacher_is_folded_but_one_that_learns_or_would_answer_otherwise() -> None:

@@ -3,6 +3,12 @@
 import subprocess
 import sys
 
+import torch
+from torch import nn
+
+from kdframe import parallel
+from kdframe.registry import BACKBONES
+
 SCRIPT = """
 import os
 from pathlib import Path
@@ -99,3 +105,14 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("whole") == 2
+
+
+def test_synchronised_norms_keep_their_activations() -> None:
+    """Those of Wide ResNets and of many families of timm's are in the norms."""
+    network = BACKBONES["wrn_16_1"](4).eval()
+    image = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = network(image).logits
+        parallel.sync_batchnorm(network)
+        assert any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules())
+        assert torch.equal(network.eval()(image).logits, before)

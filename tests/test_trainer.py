@@ -292,6 +292,17 @@ def test_a_network_whose_nll_is_not_finite_cannot_become_the_best(tmp_path) -> N
     assert t.best == max(row["val/top1"] for row in t.history if row["epoch"] != 2) < 100
 
 
+def test_a_term_s_mean_is_over_the_steps_in_which_it_was_on(tmp_path) -> None:
+    t = trainer(tmp_path, replace(PLAN, epochs=1))
+    t.model.terms = (t.model.terms[0], replace(t.model.terms[1], start=0.5))
+    seen = []
+    t.hooks = [After(lambda: seen.append(t.terms.get("feature")))]
+    t.train()
+    on = [float(value) for value in seen if value is not None]
+    assert len(seen) == 4 and len(on) == 2
+    assert t.history[0]["train/feature"] == pytest.approx(sum(on) / 2, rel=1e-6)
+
+
 def test_the_best_from_before_a_restart_stands(tmp_path) -> None:
     def falling(t: Trainer) -> Trainer:
         known = t.evaluate
