@@ -97,7 +97,7 @@ def compiling(device: torch.device, learns: bool = True) -> dict[str, Any]:
 
     Training's batches have one shape.  Evaluation's last has another, and evaluation holds the
     answers of several networks at once, which graphs would overwrite: it asks what isn't compiled.
-    A frozen teacher's answer, which no backward pass waits for, the student's graphs would overwrite
+    A frozen teacher's, which no backward pass waits for, the student's graphs would overwrite
     (torch.compiler.cudagraph_mark_step_begin).
     """
     graphs = {"mode": "reduce-overhead"} if device.type == "cuda" and learns else {}

@@ -1,6 +1,7 @@
 """Config -> objects; no other file hands a config's values to a part."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
 from kdframe.schema import teachers_of
 from kdframe.solver import make_optimizer, schedule
 from kdframe.trainer import Trainer
+
+log = logging.getLogger("kdframe")
 
 
 class Data(NamedTuple):
@@ -110,6 +113,7 @@ def load_weights(config: Config, branch: str, backbone: Backbone, file: str, dat
         if file == "pretrained":
             if backbone.pretrained is None:
                 raise ValueError(f"{config.tree[branch].NAME} has no pretrained weights.")
+            warn_of_normalisation(config, branch, backbone, data)
             backbone.network.load_state_dict(backbone.pretrained())
         elif file not in ("", "random"):
             weights, about = checkpoint.load_weights(Path(file))
@@ -120,6 +124,26 @@ def load_weights(config: Config, branch: str, backbone: Backbone, file: str, dat
                         f"{config.tree.DATASET.NAME} has {brief(ours)}."
                     )
             checkpoint.fit(weights, backbone.network, Path(file), backbone.foreign)
+
+
+def warn_of_normalisation(config: Config, branch: str, backbone: Backbone, data: Data) -> None:
+    """A student gets used to other numbers; a teacher that doesn't learn is wrong from the start.
+
+    Raises:
+        ValueError: a teacher's published weights expect images normalised otherwise.
+    """
+    known: dict[str, Any] = getattr(backbone.network, "pretrained_cfg", {})
+    for key in ("mean", "std"):
+        ours, theirs = data.about[key], list(known.get(key, data.about[key]))
+        if ours != theirs:
+            why = (
+                f"{config.tree[branch].NAME}'s published weights expect {key} {brief(theirs)}, and "
+                f"DATASET {config.tree.DATASET.NAME} has {brief(ours)}; see its option "
+                f"{key.upper()}."
+            )
+            if branch != "STUDENT":
+                raise ValueError(why)
+            log.warning("warning: %s", config.error(f"{branch}.WEIGHTS", why))
 
 
 def brief(values: Any) -> str:

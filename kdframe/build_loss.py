@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -19,8 +20,12 @@ from kdframe.datasets import Batch
 from kdframe.distillation import Term
 from kdframe.plan import seed_of
 from kdframe.registry import DISTILLERS, Registry, UnknownPart
+from kdframe.schema import teachers_of
 from kdframe.teacher_cache import without_maps
 
+log = logging.getLogger("kdframe")
+
+STAGES = ("stage", "stages", "pairs")  # the ends of options' names
 NOT_KEPT = {"preactivations", "teacher_preactivations", "teachers", "views"}  # by TEACHER.CACHE
 
 
@@ -67,7 +72,18 @@ def build_terms(
     for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
         if not any(term.is_on(epoch) for term in terms):
             raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
+    warn_of_idle(config, terms, len(teachers))
     return terms
+
+
+def warn_of_idle(config: Config, terms: Sequence[Term], teachers: int) -> None:
+    """Names a teacher that no term asks: a recipe for it may take hours."""
+    asked = teachers if any("teachers" in term.needs for term in terms) else 1
+    if not any(term.needs_teacher for term in terms) and not config.tree.TEACHER.TRAIN:
+        asked = 0
+    for key in [branch for branch in teachers_of(config.tree) if config.tree[branch].NAME][asked:]:
+        why = "no term of LOSS asks it: it is measured, and teaches nothing."
+        log.warning("warning: %s", config.error(key, why))
 
 
 def try_out(
@@ -127,12 +143,15 @@ def check_stages(
     """Raises for options named stage, stages and pairs that aren't stages of the networks.
 
     A pair among stages is the student's stage and the teacher's; one among ``pairs`` is two stages
-    of either network.
+    of either network.  ``student_stages`` and ``teacher_stages`` are those of one alone.
     """
-    for option in {"stage", "stages", "pairs"} & options.keys():
+    networks = (("STUDENT", student), ("TEACHER", teacher))
+    for option in {name for name in options if name.endswith(STAGES)}:
         entries = (options[option],) if option == "stage" else options[option]
         pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in entries]
-        for i, (whose, network) in enumerate((("STUDENT", student), ("TEACHER", teacher))):
+        for i, (whose, network) in enumerate(networks):
+            if option.endswith("_stages") and not option.startswith(whose.lower()):
+                continue
             numbers = chain(*pairs) if option == "pairs" else (pair[i] for pair in pairs)
             with blame(config, f"LOSS.{key}.{option.upper()}"):
                 try:

@@ -207,8 +207,10 @@ class Distillation(nn.Module):
                 answer.before.append(outputs[-1])
         return answer
 
-    def teach(self, batch: Batch, term: Term) -> Output:
-        """The first teacher's Output alone, as that term is handed it."""
+    def teach(self, batch: Batch, term: Term) -> Output | None:
+        """The first teacher's Output alone, as that term is handed it; None if there is none."""
+        if not self._asked:
+            return None
         needs = of_teacher(term.needs)
         return self.ask(self._asked[0], batch, needs).output(needs)
 

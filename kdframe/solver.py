@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import timm.optim
 import torch
@@ -28,20 +29,26 @@ def make_optimizer(
     """One of timm's optimizers, fused where torch has that; decay falls on every parameter.
 
     Raises:
-        ValueError: timm has none of that name.
+        ValueError: timm has none of that name, or it can't work here.
     """
     known = timm.optim.list_optimizers()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"OPTIMIZER: timm has no {name!r}.{hint}")
+    if name == "adahessian":
+        raise ValueError("OPTIMIZER: adahessian needs second derivatives, which no step computes.")
     if name == "sgd" and not nesterov:
         name = "momentum"  # timm's "sgd" is Nesterov's
-    kind = timm.optim.get_optimizer_class(name, bind_defaults=False)
-    fused = {"fused": True} if "fused" in inspect.signature(kind).parameters else {}
-    optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
-        parameters, opt=name, lr=lr, weight_decay=weight_decay, momentum=momentum, **fused
-    )
+    settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+    try:
+        kind = timm.optim.get_optimizer_class(name, bind_defaults=False)
+        fused = "fused" in inspect.signature(kind).parameters
+        settings |= {"fused": True} if fused else {}
+        made = timm.optim.create_optimizer_v2(parameters, opt=name, **settings)
+    except (AssertionError, ImportError, RuntimeError) as error:  # a library or a device it needs
+        raise ValueError(f"OPTIMIZER: {name} can't work here: {error}") from error
+    optimizer: torch.optim.Optimizer = made
     if fused and momentum and isinstance(optimizer, torch.optim.SGD):
         for parameter in parameters:  # fused, it fails where a gradient comes after the first step
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

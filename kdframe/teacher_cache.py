@@ -236,7 +236,11 @@ def reserve(path: Path, size: int) -> None:
         OSError: there isn't room.
     """
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        for piece in pieces(size):  # macOS hasn't that
+            file.write(bytes(min(piece.stop, size) - piece.start))
 
 
 def digest(content: mmap.mmap) -> str:

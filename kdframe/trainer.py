@@ -131,7 +131,7 @@ class Trainer:
                 loss.prepare(functools.partial(self.lessons, term))
                 parallel.like_first(loss)
 
-    def lessons(self, term: Term, epoch: int) -> Iterator[tuple[Output, Batch]]:
+    def lessons(self, term: Term, epoch: int) -> Iterator[tuple[Output | None, Batch]]:
         """An epoch's batches with the teacher's Outputs, the same on every process."""
         for batch in self.train_loader.train(epoch, self.batch_size, views="views" in term.needs):
             self.answer_signals()

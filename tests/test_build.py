@@ -73,6 +73,8 @@ def test_a_pair_compares_the_students_stage_with_the_teachers(tmp_path, networks
         ("at: {STAGES: [[3, -6]]}", "at.STAGES: TEACHER: no stage [-6]: this network has 0 to 4"),
         ("fitnet: {STAGE: 4}", "fitnet.STAGE: STUDENT: no stage [4]: this network has 0 to 3"),
         ("feature/a: {STAGES: [7]}", "feature/a.STAGES: STUDENT: no stage [7]: this network has"),
+        ("afd: {STUDENT_STAGES: [4]}", "afd.STUDENT_STAGES: STUDENT: no stage [4]: this network"),
+        ("semckd: {TEACHER_STAGES: [5]}", "semckd.TEACHER_STAGES: TEACHER: no stage [5]: this"),
     ],
 )
 def test_a_stage_that_a_network_lacks_is_refused_with_file_key_and_network(
@@ -222,3 +224,39 @@ def test_a_term_is_seen_to_read_the_teachers_maps(tmp_path, networks, loss, read
 )
 def test_where_two_lists_of_classes_part_is_told(other, words) -> None:
     assert build.difference(["cat", "dog"], other) == words
+
+
+@pytest.mark.parametrize(
+    ("loss", "idle"),
+    [
+        ("{kd: {}}", ["TEACHER/2"]),
+        ("{cross_entropy: {}}", ["TEACHER", "TEACHER/2"]),
+        ("{kd_ensemble: {}}", []),
+    ],
+)
+def test_a_teacher_that_no_term_asks_is_named(tmp_path, networks, caplog, loss, idle) -> None:
+    second = "TEACHER/2: {NAME: resnet10t, WEIGHTS: random}\n"
+    config = written(tmp_path, f"{second}LOSS: {loss}\n")
+    build_loss.build_terms(config, networks[0], 2 * networks[1:], labels)
+    said = [line for line in caplog.messages if line.startswith("warning: ")]
+    assert len(said) == len(idle)
+    for line, key in zip(said, idle, strict=True):
+        assert f" {key}: no term of LOSS asks it" in line
+
+
+@pytest.mark.parametrize("branch", ["TEACHER", "STUDENT"])
+def test_published_weights_for_other_numbers_are_not_a_teacher(tmp_path, caplog, branch) -> None:
+    config = written(tmp_path, "LOSS: {kd: {}}\nSOLVER: {BATCH_SIZE: 8}\n")
+    network = build.build_backbone(config, "TEACHER", 36, (3, 32, 32))
+    network.pretrained = network.network.state_dict
+    data = build.build_data(config, torch.device("cpu"))
+    about = {key: list(network.network.pretrained_cfg[key]) for key in ("mean", "std")}
+    build.load_weights(config, branch, network, "pretrained", data._replace(about=about))
+    assert not caplog.messages
+    other = data._replace(about=about | {"std": [0.5, 0.5, 0.5]})
+    if branch == "STUDENT":
+        build.load_weights(config, branch, network, "pretrained", other)
+        assert "published weights expect std" in caplog.text
+    else:
+        with pytest.raises(ConfigError, match=r"TEACHER.WEIGHTS: .* expect std .* see its option"):
+            build.load_weights(config, branch, network, "pretrained", other)

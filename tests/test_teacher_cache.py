@@ -202,6 +202,13 @@ def test_a_full_disk_is_told_once_and_the_teacher_answers_itself(monkeypatch, ca
     assert caplog.text.count("no answers are kept: [Errno 28] No space left on device") == 1
 
 
+def test_room_is_taken_where_the_system_has_no_call_for_it(monkeypatch, tmp_path) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(teacher_cache, "CHUNK", 64)
+    teacher_cache.reserve(tmp_path / "part", 150)
+    assert (tmp_path / "part").read_bytes() == bytes(150)
+
+
 def test_what_a_killed_process_left_goes_and_a_living_ones_stays() -> None:
     trained("SOLVER.EPOCHS=1")
     (home,) = teacher_cache.HOME.iterdir()
