@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kdframe import __version__
 from kdframe.reports import tables
 from kdframe.reports.charts import line_chart, scatter, short
-from kdframe.reports.comparison import Line, lines
+from kdframe.reports.comparison import Line, cost_of, lines
 from kdframe.reports.detail import Detail, details_of
 from kdframe.reports.panels import Panel, costs, learning_curves, panels
 from kdframe.reports.runs import Row, Study
@@ -145,10 +146,13 @@ def lead(study: Study, found: Sequence[Line]) -> str:
         said += f", {tables.signed(best.difference.mean)} points over {base or 'the student alone'}"
         if best.difference.n > 1 and not best.difference.told_apart:
             said += " (not told apart)"
-    teacher = next((line for line in found if line.row.kind == "teacher"), None)
-    if teacher is not None:
-        gap = best.figures["top1"].mean - teacher.figures["top1"].mean
-        said += f" and {tables.signed(gap)} to its teacher"
+    gaps = [
+        run.results["test"]["top1"] - run.results["teacher"]["top1"]
+        for run in best.row.done
+        if "teacher" in run.results
+    ]
+    if gaps:
+        said += f" and {tables.signed(fmean(gaps))} to its teacher"
     return f"{said}."
 
 
@@ -169,12 +173,12 @@ def cards(study: Study, found: Sequence[Line]) -> Iterator[dict[str, str]]:
         yield card("gain", tables.signed(said.mean), "points", note)
     if "agreement" in best.figures:
         yield card("agreement", f"{best.figures['agreement'].mean:.1f}", "%", "with the teacher")
-    teacher = next((line for line in found if line.row.kind == "teacher"), None)
-    if teacher is not None and best.parameters and teacher.parameters:
-        ratio = teacher.parameters / best.parameters
+    teacher = next((cost for run in best.row.done if (cost := cost_of(run, "teacher"))), None)
+    if teacher is not None and best.parameters:
+        ratio = teacher["parameters"] / best.parameters
         size = short(best.parameters)
-        yield card("smaller", f"{ratio:.3g}", "\u00d7", f"{size} parameters of a teacher's "
-                   f"{short(teacher.parameters)}")  # fmt: skip
+        yield card("smaller", f"{ratio:.3g}", "\u00d7", f"{size} parameters of its teacher's "
+                   f"{short(teacher['parameters'])}")  # fmt: skip
     yield card("ECE", f"{best.figures['ece'].mean:.3f}", "", "15 bins")
 
 

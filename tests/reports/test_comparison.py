@@ -35,6 +35,18 @@ def test_a_lead_that_is_none_is_said(study) -> None:
     assert "points over the student alone (not told apart)" in page.html(study)
 
 
+def test_the_lead_is_held_against_its_own_teacher(study) -> None:
+    """beta's 63 and 64 have a teacher of 70, alpha's is the study's first."""
+    for run in study.rows[1].runs:
+        run.results["teacher"] = {**run.results["teacher"], "top1": 70.0}
+        run.costs = {**run.costs, "teacher": {"parameters": 3000, "multiply_adds": 1}}
+    found = lines(study)
+    assert "beta is ahead: 63.50 % of the test images" in page.lead(study, found)
+    assert page.lead(study, found).endswith(" and \u22126.50 to its teacher.")
+    (smaller,) = (card for card in page.cards(study, found) if card["name"] == "smaller")
+    assert (smaller["value"], smaller["note"]) == ("3", "1000 parameters of its teacher's 3000")
+
+
 def test_a_teacher_is_there_once(study) -> None:
     teachers = [line for line in lines(study) if line.row.kind == "teacher"]
     assert [(t.row.label, t.figures["top1"].mean, t.parameters) for t in teachers] == [
