@@ -36,7 +36,7 @@ from kdframe.reports.summary import formula
 from kdframe.schema import teachers_of
 
 FILE = "analysis.json"
-FORMAT = 1  # of that file
+FORMAT = 2  # of that file
 BATCH = 128
 CKA_IMAGES = 2048
 GRADIENT_BATCHES = 4
@@ -203,12 +203,13 @@ def of_terms(model: Distillation, config: Config, data: Data, step: int) -> dict
     views = any("views" in term.needs for term in model.terms)
     batches = data.train.train(epoch, size, views=views, stop=GRADIENT_BATCHES)
     found = term_gradients(model, batches)
+    warming = [term.name for term in model.terms if epoch < term.start + term.warmup]
     return {
         "step": step,
         "epoch": step / steps,
         "batches": GRADIENT_BATCHES,
         "terms": {name: asdict(term) for name, term in found.items()},
-        "warnings": warnings(found),
+        "warnings": warnings(found, warming),
     }
 
 

@@ -163,7 +163,7 @@ def warned(runs: Sequence[Run]) -> list[str]:
     """A sentence for each term with a share that says nothing or everything, at the last look."""
     said: dict[str, str] = {}
     for run in runs:
-        for moment in run.analysis["gradients"]:
+        for moment in run.analysis["gradients"][-1:]:
             for name, why in moment["warnings"].items():
                 said[name] = f"{name} makes up {why.rstrip('.')} (step {moment['step']:,})."
     return list(said.values())
