@@ -21,7 +21,7 @@ from kdframe import __version__, build, checkpoint, writing
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import build_terms
-from kdframe.config import Config
+from kdframe.config import Config, ConfigError
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation
 from kdframe.gradients import term_gradients, warnings
@@ -249,6 +249,8 @@ def analyse_all(study: Study, device: torch.device, images: int) -> Iterator[str
     for run in (run for row in study.rows for run in row.done):
         before = stamp(run.folder)
         try:
+            if "test" not in run.results:
+                raise ConfigError("a search's trial never reads the test split.")
             run.analysis = analyse(run.folder, device, images)
         except ERRORS as error:
             why = str(error).splitlines()[-1]

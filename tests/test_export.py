@@ -229,6 +229,16 @@ def test_weights_that_no_longer_reach_the_run_s_accuracy_are_refused(runs, call,
     assert code == 2 and "is the split what it was?" in err and not (folder / "export").exists()
 
 
+def test_a_search_s_trial_is_refused(runs, call, tmp_path) -> None:
+    for name in ("run.json", "config.yaml"):
+        (tmp_path / name).write_bytes((runs("plain") / name).read_bytes())
+    results = json.loads(Path("plain/results.json").read_text())
+    untested = {key: value for key, value in results.items() if not key.startswith("test")}
+    (tmp_path / "results.json").write_text(json.dumps(untested))
+    code, _, err = call(tmp_path, "--format", "safetensors")
+    assert code == 2 and "never read the test split: train the search's best.yaml" in err
+
+
 def test_a_folder_without_a_run_and_one_that_is_not_done_are_refused(runs, call, tmp_path) -> None:
     code, _, err = call(tmp_path / "none", "--format", "onnx")
     assert (code, err) == (2, f"error: OUTPUT_DIR: {tmp_path}/none isn't there.\n")

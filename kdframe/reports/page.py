@@ -138,7 +138,8 @@ def lead(study: Study, found: Sequence[Line]) -> str:
     """The answer in a sentence."""
     best = best_of(study, found)
     if best is None:
-        return "No run is finished yet."
+        done = any(row.done for row in study.rows)
+        return "No run has read the test split." if done else "No run is finished yet."
     who = "" if study.single else f"{best.row.label} is ahead: "
     said = f"{who}{best.figures['top1'].mean:.2f} % of the test images"
     if best.difference is not None:

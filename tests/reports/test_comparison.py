@@ -1,7 +1,9 @@
 """The rows' figures: differences by seed, references once, costs of what is deployed."""
 
 import pytest
+import torch
 
+from kdframe.analysis import analyse_all
 from kdframe.reports import page, runs
 from kdframe.reports.comparison import lines
 from kdframe.reports.panels import gains, learning_curves, panels
@@ -58,6 +60,46 @@ def test_a_teacher_that_is_a_row_is_no_second_line(study, write_run, tmp_path) -
     write_run(tmp_path / "study/teacher/s0", 0, 90.0)
     again = runs.read(tmp_path / "study")
     assert [line.row.kind for line in lines(again)].count("teacher") == 0
+
+
+def test_a_network_that_only_scores_as_a_row_does_keeps_its_line(study) -> None:
+    """And of a run alone, whatever it scores: its teacher and baseline are no rows."""
+    run = study.rows[0].runs[0]
+    for who in ("teacher", "baseline"):
+        run.results[who] = {**run.results["test"], "nll": 0.9}
+    study.rows[0].runs.pop()
+    found = [line.row.label for line in lines(study)]
+    assert found == ["teacher of alpha", "teacher of beta", "student alone of alpha",
+                     "student alone of beta", "alpha", "beta"]  # fmt: skip
+    run.results |= dict.fromkeys(("teacher", "baseline"), run.results["test"])
+    study.rows.pop()
+    assert [line.row.label for line in lines(study)] == ["alpha"]
+    study.single = True
+    assert [line.row.label for line in lines(study)] == ["teacher", "student alone", "alpha"]
+
+
+def test_a_row_whose_teacher_differs_by_seed_has_one_line_of_it(study) -> None:
+    """As a partner that learns: 70 and 71; alpha's is the same for both seeds."""
+    for run in study.rows[1].runs:
+        run.results["teacher"] = {**run.results["teacher"], "top1": 70.0 + run.seed}
+    teachers = {line.row.label: line.figures["top1"] for line in lines(study)[:2]}
+    assert {label: (top1.mean, top1.n) for label, top1 in teachers.items()} == {
+        "teacher of alpha": (90.0, 1), "teacher of beta": (70.5, 2),
+    }  # fmt: skip
+
+
+def test_a_trial_that_read_no_test_split_has_no_figures_of_it(study) -> None:
+    for row in study.rows:
+        row.baseline = "alpha"
+    for run in study.rows[1].runs:
+        run.results = {"val": {"top1": 60.0}, "seconds": 3.0}
+    beta = lines(study)[-1]
+    assert beta.figures.keys() & {"top1", "nll"} == set() and beta.difference is None
+    assert "alpha: 60.50 %" in page.lead(study, lines(study)).replace(" is ahead", "")
+    study.rows.pop(0)
+    assert "No run has read the test split." in page.html(study)
+    said = list(analyse_all(study, torch.device("cpu"), 0))
+    assert len(said) == 2 and all("not analysed: a search's trial never" in line for line in said)
 
 
 def test_networks_of_a_size_have_one_latency(study) -> None:
