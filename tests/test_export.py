@@ -16,6 +16,9 @@ from kdframe import checkpoint, exit_codes, finished, shipping
 from kdframe.commands import export as command
 from kdframe.formats import onnx as onnx_format
 from kdframe.formats import safetensors
+from kdframe.formats.base import Student
+from kdframe.formats.timm import architecture
+from kdframe.registry import BACKBONES
 
 ROOT = Path(__file__).parents[1]
 BASE = """
@@ -153,6 +156,12 @@ def test_timm_alone_rebuilds_its_own_network_with_the_same_answers(runs, call, t
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[0.5, 0.5, 0.5] [0.25, 0.25, 0.25] (3, 32, 32) Z\n"
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), logits)
+
+
+def test_timm_knows_a_network_by_its_name_without_the_tag_of_weights() -> None:
+    options = {"model": "resnet18.a1_in1k"}
+    about = {"network": {"student": {"name": "timm", "options": options}}}
+    assert architecture(Student(BACKBONES["timm"](10, **options), about)) == "resnet18"
 
 
 @pytest.mark.parametrize(

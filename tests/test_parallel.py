@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import torch
+
+from kdframe import parallel
+
 SCRIPT = """
 import os
 from pathlib import Path
@@ -99,3 +103,12 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("whole") == 2
+
+
+def test_float32_is_no_tf32_for_whoever_asks_for_a_device() -> None:
+    """A report's networks as those of a run."""
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    for switch in switches:
+        switch.allow_tf32 = True
+    parallel.start("cpu")
+    assert not any(switch.allow_tf32 for switch in switches)
