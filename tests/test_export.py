@@ -276,6 +276,10 @@ def test_an_export_is_not_overwritten_unless_that_is_said_and_foreign_files_neve
     (tmp_path / "y/thesis.tex").write_text("")
     code, _, err = call(*words[:-1], tmp_path / "y", "--force")
     assert code == 2 and "aren't an export" in err and (tmp_path / "y/thesis.tex").exists()
+    assert (
+        call(*words[:-1], ".")[2] == "error: --output: . holds the working folder, which can't "
+        "be replaced.\n"
+    )
 
 
 def test_a_missing_package_is_one_line_that_says_how_to_get_it(runs, call, monkeypatch) -> None:

@@ -118,6 +118,17 @@ def test_gains_are_those_of_a_class_over_the_same_seeds(study) -> None:
     assert gains(row.runs, None) == [("ant", pytest.approx(30.0)), ("bee", pytest.approx(-5.0))]
 
 
+def test_a_calibration_error_is_the_mean_of_the_seeds(study) -> None:
+    """One too sure by 10 points, the other too modest: of all their images at once it were 0."""
+    for run, right in zip(study.rows[0].runs, (80.0, 100.0), strict=True):
+        network = run.analysis["networks"]["student"]
+        diagram = {"count": [100.0], "confidence": [90.0], "accuracy": [right]}
+        network |= {"ece": 0.1, "reliability": diagram}
+    panel = panels(study)[0]
+    assert panel.diagrams["student"].ece == 0.0 and panel.ece["student"] == pytest.approx(0.1)
+    assert "<b>ECE 0.100</b>" in page.html(study)
+
+
 def test_curves_are_means_over_the_seeds_that_have_the_epoch(study) -> None:
     """beta: 63 and 64 after the last epoch; one seed has one epoch less."""
     row = study.rows[1]
