@@ -21,12 +21,12 @@ from kdframe import __version__, build, checkpoint, writing
 from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.build_loss import build_terms
-from kdframe.config import Config
+from kdframe.config import Config, ConfigError
 from kdframe.datasets import Batch
 from kdframe.distillation import Distillation
 from kdframe.gradients import term_gradients, warnings
 from kdframe.loading import EVALUATION, order
-from kdframe.rebuilt import ERRORS, Rebuilt, rebuild
+from kdframe.rebuilt import ERRORS, Rebuilt, beginning, rebuild
 from kdframe.reports import latency, similarity
 from kdframe.reports.calibration import by_class, reliability
 from kdframe.reports.charts import smaller
@@ -36,7 +36,7 @@ from kdframe.reports.summary import formula
 from kdframe.schema import teachers_of
 
 FILE = "analysis.json"
-FORMAT = 1  # of that file
+FORMAT = 2  # of that file
 BATCH = 128
 CKA_IMAGES = 2048
 GRADIENT_BATCHES = 4
@@ -45,7 +45,7 @@ WIDEST = 256  # classes of a map that is kept; of more, means of neighbours are
 
 
 def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, Any]:
-    """The analysis of a finished run: that in its folder, or a new one that is written there.
+    """A new analysis of a finished run, which is kept in its folder where that can be written.
 
     Args:
         folder: OUTPUT_DIR.
@@ -54,18 +54,11 @@ def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, An
 
     Raises:
         ConfigError: the folder's config can't be loaded, or doesn't make the run it holds.
-        OSError: the folder can't be written.
     """
-    path = folder / FILE
-    key = digest(folder, images)
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
-        if known.get("key") == key and not known["notes"]:
-            return known
     started = time.perf_counter()
     run = rebuild(folder, device)
     found: dict[str, Any] = {
-        "key": key,
+        "key": digest(folder, images),
         "kdframe": __version__,
         "about": {
             "dataset": run.config.tree.DATASET.NAME,
@@ -80,8 +73,18 @@ def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, An
         "seconds": round(time.perf_counter() - started, 1),
     }
     found = plain(found)
-    writing.write_json(path, found)
+    try:
+        writing.write_json(folder / FILE, found)
+    except OSError as error:
+        found["notes"].append(f"couldn't be kept: {error}")
     return found
+
+
+def kept(folder: Path, images: int) -> dict[str, Any]:
+    """The analysis that lies in a folder, if it is of these weights and images; else empty."""
+    path = folder / FILE
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return known if known and known.get("key") == digest(folder, images) else {}
 
 
 def digest(folder: Path, images: int) -> str:
@@ -167,15 +170,19 @@ def gradients(run: Rebuilt, folder: Path, device: torch.device) -> list[dict[str
     if len(run.teachers) < len([b for b in teachers_of(config.tree) if config.tree[b].NAME]):
         return []  # the note about the teacher is there already
     try:
-        student = build.build_backbone(config, "STUDENT", len(data.about["classes"]), data.image)
-        build.load_weights(config, "STUDENT", student, config.tree.STUDENT.WEIGHTS, data)
+        student = first(config, "STUDENT", config.tree.STUDENT.WEIGHTS, data)
         teachers = tuple(run.teachers.values())
+        if config.tree.TEACHER.TRAIN:
+            partner = first(config, "TEACHER", beginning(config, "TEACHER"), data)
+            teachers = (partner, *teachers[1:])
         terms = build_terms(config, student.to("cpu"), cpu(teachers), data.train.labels)
-        first, *others = teachers or (None,)
-        model = Distillation(student, first, terms, others=others, mutual=config.tree.TEACHER.TRAIN)
+        teacher, *others = teachers or (None,)
+        model = Distillation(
+            student, teacher, terms, others=others, mutual=config.tree.TEACHER.TRAIN
+        )
         model.to(device)
-        for teacher in teachers:
-            teacher.to(device)
+        for network in teachers:
+            network.to(device)
         state = checkpoint.newest(folder / "checkpoints")
         found = []
         if not any(hasattr(term.loss, "prepare") for term in terms):
@@ -183,11 +190,20 @@ def gradients(run: Rebuilt, folder: Path, device: torch.device) -> list[dict[str
         if state is not None:
             student.network.load_state_dict(state["student"])
             model.learned.load_state_dict(state["learned"])
+            if model.partner is not None:
+                model.partner.network.load_state_dict(state["partner"])
             found.append(of_terms(model, config, data, state["step"]))
     except ERRORS as error:
         run.notes.append(f"gradients are left out: {str(error).splitlines()[-1]}")
         return []
     return found
+
+
+def first(config: Config, branch: str, file: str, data: Data) -> Backbone:
+    """A network that is trained, as it was at the first step."""
+    network = build.build_backbone(config, branch, len(data.about["classes"]), data.image)
+    build.load_weights(config, branch, network, file, data)
+    return network
 
 
 def cpu(networks: tuple[Backbone, ...]) -> tuple[Backbone, ...]:
@@ -203,12 +219,13 @@ def of_terms(model: Distillation, config: Config, data: Data, step: int) -> dict
     views = any("views" in term.needs for term in model.terms)
     batches = data.train.train(epoch, size, views=views, stop=GRADIENT_BATCHES)
     found = term_gradients(model, batches)
+    warming = [term.name for term in model.terms if epoch < term.start + term.warmup]
     return {
         "step": step,
         "epoch": step / steps,
-        "batches": GRADIENT_BATCHES,
+        "batches": min(GRADIENT_BATCHES, data.train.steps(size)),
         "terms": {name: asdict(term) for name, term in found.items()},
-        "warnings": warnings(found),
+        "warnings": warnings(found, warming),
     }
 
 
@@ -243,26 +260,26 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def analyse_all(study: Study, device: torch.device, images: int) -> Iterator[str]:
-    """Hands every finished run its analysis; says of each what was done, or why it can't be."""
+def analyse_all(study: Study, device: torch.device | None, images: int) -> Iterator[str]:
+    """Hands every finished run its analysis; says of each what was done, or why it can't be.
+
+    Without a device no network is asked: only what is known from before is handed over.
+    """
     for run in (run for row in study.rows for run in row.done):
-        before = stamp(run.folder)
         try:
-            run.analysis = analyse(run.folder, device, images)
+            if "test" not in run.results:
+                raise ConfigError("a search's trial never reads the test split.")
+            run.analysis = known = kept(run.folder, images)
+            if device is not None and (not known or known["notes"]):
+                run.analysis = analyse(run.folder, device, images)
         except ERRORS as error:
             why = str(error).splitlines()[-1]
             run.notes.append(f"its networks weren't asked: {why}")
             yield f"{run.folder}  not analysed: {why}"
             continue
-        known = stamp(run.folder) == before
-        took = "known from before" if known else f"{run.analysis['seconds']:.0f} s"
-        said = f"{run.analysis['images']:,} test images, {took}"
-        yield f"{run.folder}  {said}"
-        for note in run.analysis["notes"]:
-            yield f"{run.folder}  {note}"
-
-
-def stamp(folder: Path) -> int:
-    """When the analysis there was written; 0 for none."""
-    path = folder / FILE
-    return path.stat().st_mtime_ns if path.exists() else 0
+        if run.analysis:
+            took = f"{run.analysis['seconds']:.0f} s"
+            took = "known from before" if run.analysis is known else took
+            yield f"{run.folder}  {run.analysis['images']:,} test images, {took}"
+            for note in run.analysis["notes"]:
+                yield f"{run.folder}  {note}"

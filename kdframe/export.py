@@ -123,6 +123,8 @@ def refuse_taken(target: Path, force: bool) -> None:
     """Raises Refused where a folder is in the way; only exports are ever replaced."""
     if target.exists() and not target.is_dir():
         raise Refused(f"--output: {target} is a file.")
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise Refused(f"--output: {target} holds the working folder, which can't be replaced.")
     there = [path.name for path in target.iterdir()] if target.exists() else []
     if not there:
         return

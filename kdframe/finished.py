@@ -43,6 +43,11 @@ def read(folder: Path, weights: str = "last", root: str = "") -> Finished:
     results = json.loads((folder / "results.json").read_text())
     if results["config"] != about_run["config"]:
         raise ConfigError(f"{folder}: results.json and run.json are of two runs.")
+    if "test" not in results:
+        raise ConfigError(
+            f"{folder}: a search's trial, which never read the test split: train the search's "
+            "best.yaml and export that."
+        )
     path = folder / FILES[weights]
     if not path.exists():
         why = "it has no validation split" if weights == "best" else "the file is gone"

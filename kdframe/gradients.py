@@ -4,7 +4,7 @@ A weight that does nothing is a silent mistake: the loss falls, the term is in t
 student never feels it.  Values of terms don't show that, their gradients do.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,14 +29,18 @@ class TermGradient:
     cosine: float  # with the sum of the other terms' gradients; 0 where there are none
 
 
-def warnings(found: Mapping[str, TermGradient]) -> dict[str, str]:
-    """What is wrong with a term's share; nothing with a term alone, or at the start of WARMUP."""
+def warnings(found: Mapping[str, TermGradient], warming: Collection[str] = ()) -> dict[str, str]:
+    """What is wrong with a term's share; nothing with a term alone, or with one of those that are
+    still ``warming`` up and will be more.
+    """
     said = {}
-    for name, term in found.items():
-        if len(found) > 1 and term.share < LEAST and term.weight:
-            said[name] = f"{100 * term.share:.2g} % of the gradient: it does nearly nothing."
-        elif len(found) > 1 and term.share > MOST and all(t.weight for t in found.values()):
-            said[name] = f"{100 * term.share:.4g} % of the gradient: the rest does nearly nothing."
+    settled = [name for name, term in found.items() if term.weight and name not in warming]
+    for name in settled if len(found) > 1 else ():
+        share = found[name].share
+        if share < LEAST:
+            said[name] = f"{100 * share:.2g} % of the gradient: it does nearly nothing."
+        elif share > MOST and len(settled) == len(found):
+            said[name] = f"{100 * share:.4g} % of the gradient: the rest does nearly nothing."
     return said
 
 

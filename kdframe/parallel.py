@@ -23,7 +23,8 @@ LONGEST_REST = 30.0  # seconds that gloo's threads may take to come to rest
 
 
 def start(device: str, timeout: float = 30.0) -> torch.device:
-    """Joins the processes that torchrun started, and returns this one's device.
+    """Joins the processes that torchrun started, and returns this one's device; float32 is that
+    there, not TF32.
 
     Args:
         device: auto, cpu, cuda or mps; auto takes cuda where there is one.
@@ -42,6 +43,8 @@ def start(device: str, timeout: float = 30.0) -> torch.device:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         device = f"cuda:{torch.cuda.current_device()}"
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         end_with_parent()
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"

@@ -51,22 +51,27 @@ def rebuild(folder: Path, device: torch.device) -> Rebuilt:
     file = str(folder / "student.safetensors")
     build.load_weights(config, "STUDENT", student, file, data)
     run.networks["student"] = student.to(device)
-    for branch in teachers_of(config.tree):
-        node, recipe = config.tree[branch], config.recipes.get(f"{branch}.CONFIG")
-        file = node.WEIGHTS
-        if node.NAME and node.TRAIN:
+    for branch in (name for name in teachers_of(config.tree) if config.tree[name].NAME):
+        file, recipe = beginning(config, branch), config.recipes.get(f"{branch}.CONFIG")
+        if config.tree[branch].TRAIN:
             file = str(folder / "teacher.safetensors")
-        elif node.NAME and not file and recipe is not None:
+        elif not config.tree[branch].WEIGHTS and recipe is not None:
             run.recipes[branch.lower()] = recipe_folder(recipe)
-            file = str(recipe_folder(recipe) / "student.safetensors")
-        if node.NAME:
-            add(run, branch.lower(), config, branch, file, device)
+        add(run, branch.lower(), config, branch, file, device)
     if "BASELINE" in config.recipes:
         recipe = config.recipes["BASELINE"]
         run.recipes["baseline"] = recipe_folder(recipe)
         file = str(recipe_folder(recipe) / "student.safetensors")
         add(run, "baseline", recipe, "STUDENT", file, device)
     return run
+
+
+def beginning(config: Config, branch: str) -> str:
+    """The weights that the run's teacher began with; empty where it was freshly drawn."""
+    recipe, file = config.recipes.get(f"{branch}.CONFIG"), str(config.tree[branch].WEIGHTS)
+    if file or recipe is None:
+        return file
+    return str(recipe_folder(recipe) / "student.safetensors")
 
 
 def add(

@@ -80,11 +80,16 @@ class Config:
 
         Files are told apart by their names here; only ``digest`` looks into them.
         """
-        old, new = dict(counting(other)), dict(counting(self.plain()))
-        for tree in (old, new):
-            tree |= {key: Path(file).name for key, file in tree.items() if is_path(key) and file}
-        keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
-        return [(key, old.get(key), new.get(key)) for key in keys]
+        return differences(other, self.plain())
+
+
+def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, its value in ``one``, in ``two``) where dumped trees make other runs."""
+    old, new = dict(counting(one)), dict(counting(two))
+    for tree in (old, new):
+        tree |= {key: Path(file).name for key, file in tree.items() if is_path(key) and file}
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    return [(key, old.get(key), new.get(key)) for key in keys]
 
 
 def source_of(key: str, sources: Mapping[str, str], path: Path) -> str:

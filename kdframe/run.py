@@ -137,8 +137,6 @@ def start(config: Config) -> torch.device:
         device = parallel.start(config.tree.DEVICE, config.tree.TIMEOUT)
     if device.type == "cpu":
         keep_freed()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(config.tree.DETERMINISTIC)
     torch.backends.cudnn.benchmark = not config.tree.DETERMINISTIC
     return device

@@ -50,7 +50,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "backbones": {"registry"},
     "datasets": {"registry"},
     "distillers": {"registry", "backbones", "datasets"},
-    "reports": {"registry", "backbones", "writing"},
+    "reports": {"registry", "resolved", "backbones", "writing"},
     "hooks": {"registry", "reports", "writing"},
     "startup": {"hooks"},
     "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},

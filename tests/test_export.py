@@ -16,6 +16,9 @@ from kdframe import checkpoint, exit_codes, finished, shipping
 from kdframe.commands import export as command
 from kdframe.formats import onnx as onnx_format
 from kdframe.formats import safetensors
+from kdframe.formats.base import Student
+from kdframe.formats.timm import architecture
+from kdframe.registry import BACKBONES
 
 ROOT = Path(__file__).parents[1]
 BASE = """
@@ -155,6 +158,12 @@ def test_timm_alone_rebuilds_its_own_network_with_the_same_answers(runs, call, t
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), logits)
 
 
+def test_timm_knows_a_network_by_its_name_without_the_tag_of_weights() -> None:
+    options = {"model": "resnet18.a1_in1k"}
+    about = {"network": {"student": {"name": "timm", "options": options}}}
+    assert architecture(Student(BACKBONES["timm"](10, **options), about)) == "resnet18"
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -229,6 +238,16 @@ def test_weights_that_no_longer_reach_the_run_s_accuracy_are_refused(runs, call,
     assert code == 2 and "is the split what it was?" in err and not (folder / "export").exists()
 
 
+def test_a_search_s_trial_is_refused(runs, call, tmp_path) -> None:
+    for name in ("run.json", "config.yaml"):
+        (tmp_path / name).write_bytes((runs("plain") / name).read_bytes())
+    results = json.loads(Path("plain/results.json").read_text())
+    untested = {key: value for key, value in results.items() if not key.startswith("test")}
+    (tmp_path / "results.json").write_text(json.dumps(untested))
+    code, _, err = call(tmp_path, "--format", "safetensors")
+    assert code == 2 and "never read the test split: train the search's best.yaml" in err
+
+
 def test_a_folder_without_a_run_and_one_that_is_not_done_are_refused(runs, call, tmp_path) -> None:
     code, _, err = call(tmp_path / "none", "--format", "onnx")
     assert (code, err) == (2, f"error: OUTPUT_DIR: {tmp_path}/none isn't there.\n")
@@ -257,6 +276,10 @@ def test_an_export_is_not_overwritten_unless_that_is_said_and_foreign_files_neve
     (tmp_path / "y/thesis.tex").write_text("")
     code, _, err = call(*words[:-1], tmp_path / "y", "--force")
     assert code == 2 and "aren't an export" in err and (tmp_path / "y/thesis.tex").exists()
+    assert (
+        call(*words[:-1], ".")[2] == "error: --output: . holds the working folder, which can't "
+        "be replaced.\n"
+    )
 
 
 def test_a_missing_package_is_one_line_that_says_how_to_get_it(runs, call, monkeypatch) -> None:

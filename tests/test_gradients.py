@@ -93,9 +93,14 @@ def test_a_term_alone_is_not_warned_of() -> None:
     assert warnings(measured(term(first))) == {}
 
 
-def test_a_term_that_warms_up_is_not_warned_of_at_0() -> None:
+def test_a_term_that_warms_up_is_not_warned_of() -> None:
+    """Its share is 1/401 at a hundredth of an epoch; one that is small as well is told of."""
     terms = term(first), term(second, warmup=4.0)
-    assert warnings(measured(*terms)) == {}
+    found = measured(*terms, epoch=0.01)
+    assert warnings(found).keys() == {"first", "second"}
+    assert warnings(found, ["second"]) == {}
+    found = measured(*terms, term(constant), epoch=0.01)
+    assert warnings(found, ["second"]).keys() == {"constant"}
     assert measured(*terms, epoch=1.0)["second"].weight == 0.25
 
 

@@ -116,3 +116,12 @@ def test_synchronised_norms_keep_their_activations() -> None:
         parallel.sync_batchnorm(network)
         assert any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules())
         assert torch.equal(network.eval()(image).logits, before)
+
+
+def test_float32_is_no_tf32_for_whoever_asks_for_a_device() -> None:
+    """A report's networks as those of a run."""
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    for switch in switches:
+        switch.allow_tf32 = True
+    parallel.start("cpu")
+    assert not any(switch.allow_tf32 for switch in switches)

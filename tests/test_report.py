@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdframe.analysis import analyse
+from kdframe import analysis
+from kdframe.analysis import analyse, analyse_all
 from kdframe.config import ConfigError
 from kdframe.reports import page, runs
 
@@ -114,6 +115,16 @@ def test_the_page_shows_the_recipes_curves(where, told) -> None:
     assert "glyphs" in text
 
 
+def test_without_an_analysis_that_of_before_is_shown(where, told) -> None:
+    words = ("study/kd/s0", "--no-analysis", "--out", "known")
+    done = tool("report", where, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("study/kd/s0  180 test images, known from before\n")
+    assert 'id="likeness"' in (where / "known/report.html").read_text()
+    other = tool("report", where, *words, "--images", "50")
+    assert other.stdout.startswith("known/report.html ")
+
+
 def test_it_is_measured_once(where, told, measured) -> None:
     """And again where more images are asked for, or the student is another."""
     path = where / "study/kd/s0/analysis.json"
@@ -146,6 +157,18 @@ def test_a_teacher_that_is_gone_is_left_out_and_said(copied) -> None:
     study = runs.read(copied)
     study.rows[0].runs[0].analysis = found
     assert "teacher is left out: " in page.html(study)
+
+
+def test_a_folder_that_cannot_be_written_costs_its_analysis_alone(copied, monkeypatch) -> None:
+    def refuse(path, content) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(analysis.writing, "write_json", refuse)
+    study = runs.read(copied)
+    first, second = analyse_all(study, torch.device("cpu"), 60)
+    assert "60 test images, " in first and not first.endswith("known from before")
+    assert "couldn't be kept: [Errno 13] Permission denied: " in second
+    assert study.rows[0].runs[0].analysis["networks"].keys() == {"student", "baseline", "teacher"}
 
 
 def test_a_run_whose_recipe_changed_is_not_analysed(where, copied) -> None:

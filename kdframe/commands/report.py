@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--device", default="auto", metavar="NAME", help="auto (the default), cpu, cuda or mps"
     )
     p.add_argument(
-        "--no-analysis", action="store_true", help="show what is in the files, ask no network"
+        "--no-analysis", action="store_true", help="ask no network: show what is in the files"
     )
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return p
@@ -47,13 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from kdframe.reports import files, page
 
     out = args.out or args.folder
-    if not args.no_analysis:
-        try:
-            device = parallel.start(args.device)
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"--device: {str(error).splitlines()[0]}") from error
-        for line in analyse_all(study, device, args.images):
-            print(line, flush=True)
+    try:
+        device = None if args.no_analysis else parallel.start(args.device)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"--device: {str(error).splitlines()[0]}") from error
+    for line in analyse_all(study, device, args.images):
+        print(line, flush=True)
     references = runs.references(study)
     path = page.write(study, references, out)
     print(f"{path}  {path.stat().st_size / 1000:,.0f} kB")

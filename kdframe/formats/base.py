@@ -41,11 +41,6 @@ class Student:
     about: Mapping[str, Any]
     input: str = "unit"
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-        return self.backbone.input_size[1:]
-
 
 class Format(Protocol):
     """A module of this folder."""

@@ -16,7 +16,6 @@ from kdframe.formats.torch_export import program_of
 FILE = "model.onnx"
 INPUT = ""
 OPSET = 20
-NEEDS = ("onnx", "onnxruntime", "onnxscript")  # the extra "export"
 
 
 def write(student: Student, folder: Path) -> None:

@@ -65,7 +65,8 @@ def architecture(student: Student) -> str:
             f"--format timm: what {parts['term']['name']} deploys (the student, a projector and "
             f"the teacher's classifier) isn't a network of timm; {OTHERS}."
         )
-    name: str = part["options"].get("model", part["name"])
+    model: str = part["options"].get("model", part["name"])
+    name = model.partition(".")[0]  # the tag names weights, and the network is filled
     network: Any = student.backbone.network
     itself = getattr(network, "pretrained_cfg", {}).get("architecture") == name
     if not itself or not timm.models.model_entrypoint(name).__module__.startswith("timm."):

@@ -167,14 +167,19 @@ def path(x: Sequence[float], y: Sequence[float], across: Scale, up: Scale) -> st
 
 
 def band(curve: Curve, across: Scale, up: Scale, log: bool) -> str:
-    """The area of one standard deviation on both sides; on a logarithmic axis, what is above 0."""
+    """The area of one standard deviation on both sides, as far as it is in the frame."""
     if not any(curve.spread):
         return ""
     pairs = list(zip(curve.y, curve.spread, strict=True))
     high, low = [y + s for y, s in pairs], [y - s for y, s in pairs]
-    if log:
-        low = [max(edge, y / 2) for edge, y in zip(low, curve.y, strict=True)]
-    return f"{path(curve.x, high, across, up)}L{path(curve.x[::-1], low[::-1], across, up)[1:]}Z"
+    bottom = HEIGHT - BOTTOM
+
+    def place(value: float) -> float:
+        return bottom if log and value <= 0 else min(max(up.place(value), TOP), bottom)
+
+    framed = Scale(place, [])
+    lower = path(curve.x[::-1], low[::-1], across, framed)[1:]
+    return f"{path(curve.x, high, across, framed)}L{lower}Z"
 
 
 def scatter(points: Sequence[Point], log: bool = True) -> dict[str, Any]:
@@ -220,11 +225,11 @@ def bars(values: Sequence[tuple[str, float]], among: Sequence[tuple[str, float]]
     }
 
 
-def diagram(bins: Reliability) -> dict[str, Any]:
+def diagram(bins: Reliability, ece: float) -> dict[str, Any]:
     """A reliability diagram as paths: bars up to the accuracy, and the gaps to the confidence."""
     side, n = 200, len(bins.count)
     width = round(side / n - 1.4, 1)
-    found: dict[str, Any] = {"side": side, "ece": bins.ece, "bins": []}
+    found: dict[str, Any] = {"side": side, "ece": ece, "bins": []}
     paths: dict[str, list[str]] = {name: [] for name in ("accuracy", "over", "under", "level")}
     for i, (count, c, a) in enumerate(zip(bins.count, bins.confidence, bins.accuracy, strict=True)):
         if not count:

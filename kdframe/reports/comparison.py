@@ -34,12 +34,10 @@ class Line:
 
 
 def lines(study: Study) -> list[Line]:
-    """Teachers, the student alone where no row is it, then the rows in the study's order."""
+    """Teachers and the student alone where no row is it, then the rows in the study's order."""
     by_name = {row.name: row for row in study.rows}
     rows = [of_row(row, by_name.get(row.baseline)) for row in study.rows]
-    known = {line.figures["top1"].mean for line in rows if "top1" in line.figures}
-    others = [line for line in references(study) if line.figures["top1"].mean not in known]
-    return with_latency([*others, *rows], study)
+    return with_latency([*references(study), *rows], study)
 
 
 def of_row(row: Row, baseline: Row | None) -> Line:
@@ -81,7 +79,7 @@ def likeness(name: str, run: Run) -> Any:
 
 def tested(name: str, run: Run) -> Any:
     """One figure of the test split."""
-    return run.results["test"].get(name)
+    return run.results.get("test", {}).get(name)
 
 
 def last_stage(run: Run) -> float | None:
@@ -100,40 +98,79 @@ def cost_of(run: Run, who: str) -> dict[str, int]:
 
 def difference(row: Row, baseline: Row | None) -> Paired | None:
     """To the row that is the baseline, or to each run's own BASELINE."""
-    mine = {run.seed: run.results["test"]["top1"] for run in row.done}
     if baseline is row:
         return None
     if baseline is not None:
-        return paired(mine, {run.seed: run.results["test"]["top1"] for run in baseline.done})
-    return paired(
-        mine, {r.seed: r.results["baseline"]["top1"] for r in row.done if "baseline" in r.results}
-    )
+        return paired(top1_of(row, "test"), top1_of(baseline, "test"))
+    return paired(top1_of(row, "test"), top1_of(row, "baseline"))
+
+
+def top1_of(row: Row, who: str) -> dict[int, float]:
+    """By seed, of the runs that measured that network."""
+    return {run.seed: run.results[who]["top1"] for run in row.done if who in run.results}
 
 
 def references(study: Study) -> Iterator[Line]:
-    """A line for each teacher that the runs name, by its figures, and for each student alone."""
-    runs = [run for row in study.rows for run in row.done]
-    whos = sorted({who for run in runs for who in run.results if who.split("/")[0] == "teacher"})
-    for who in whos:
-        found = {run.results[who]["top1"]: run for run in runs if who in run.results}
-        for run in found.values():
-            yield reference(run, who, "teacher", who, [run])
-    alone = {run.seed: run for run in reversed(runs) if "baseline" in run.results}
-    if alone:
-        yield reference(next(iter(alone.values())), "baseline", "alone", "student alone",
-                        list(alone.values()))  # fmt: skip
+    """A line for each teacher and student alone that the runs name, unless it is a row's."""
+    named = {who: None for row in study.rows for run in row.done for who in run.results}
+    teachers = sorted(who for who in named if who.split("/")[0] == "teacher")
+    rows = [{mark(run, "test") for run in row.done} for row in study.rows if not study.single]
+    for who in (*teachers, "baseline"):
+        found = groups(study, who)
+        for group in found:
+            seen = {mark(run, who): run for run in group.runs.values()}
+            if seen.keys() not in rows:
+                several = len(found) > 1 or (who != "baseline" and len(seen) > 1)
+                runs = group.runs if who == "baseline" else seen
+                yield reference(group, who, several and not study.single, list(runs.values()))
 
 
-def reference(run: Run, who: str, kind: str, label: str, runs: Sequence[Run]) -> Line:
-    """Of a network that ``runs`` name in their results."""
+@dataclass
+class Group:
+    """Rows that name the same network, or the same for each seed; a run of each seed."""
+
+    rows: list[Row]
+    runs: dict[int, Run]
+
+
+def groups(study: Study, who: str) -> list[Group]:
+    """Of all rows that name that network; those that agree on their common seeds are together."""
+    found: list[Group] = []
+    for row in study.rows:
+        runs = {run.seed: run for run in row.done if who in run.results}
+        for group in found if runs else ():
+            mine, theirs = ({s: mark(r, who) for s, r in r.items()} for r in (runs, group.runs))
+            same = all(mine[seed] == theirs[seed] for seed in mine.keys() & theirs.keys())
+            if same and set(mine.values()) & set(theirs.values()):
+                group.rows.append(row)
+                group.runs = runs | group.runs
+                break
+        else:
+            found += [Group([row], runs)] if runs else []
+    return found
+
+
+def mark(run: Run, who: str) -> tuple[str, ...]:
+    """What tells a network from others, in whatever batches it was asked; empty for none."""
+    said = run.results.get(who)
+    return (f"{said['top1']:.4f}", f"{said['nll']:.3g}") if said else ()
+
+
+def reference(group: Group, who: str, of: bool, runs: Sequence[Run]) -> Line:
+    """Of a network that ``runs`` name in their results; ``of`` says in the label whose it is."""
     values = {name: [r.results[who][name] for r in runs] for name in MEASURED}
     figures = {name: spread(found) for name, found in values.items()}
+    alone = who == "baseline"
     about = [run.analysis.get("likeness", {}).get("baseline", {}) for run in runs]
     for name in ("agreement", *ALIKE):
-        found = [said[name] for said in about if name in said and kind == "alone"]
+        found = [said[name] for said in about if name in said and alone]
         figures |= {name: spread(found)} if found else {}
-    cost = cost_of(run, "student" if kind == "alone" else who)
-    return Line(Row(who, label, [], kind=kind), figures, None, **cost)
+    cost = cost_of(runs[0], "student" if alone else who)
+    more = f" and {len(group.rows) - 1} more" if len(group.rows) > 1 else ""
+    label = "student alone" if alone else who
+    label += f" of {group.rows[0].label}{more}" if of else ""
+    kind = "alone" if alone else "teacher"
+    return Line(Row(label if of else who, label, [], kind=kind), figures, None, **cost)
 
 
 def with_latency(found: Sequence[Line], study: Study) -> list[Line]:

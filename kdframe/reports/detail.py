@@ -78,7 +78,10 @@ def of_panel(panel: Panel, slot: int, detail: Detail) -> dict[str, Any]:
         "moments": panel.moments if len(term_slots) > 1 else [],
         "gradients": tables.gradients(panel.moments, term_slots),
         "batches": panel.batches,
-        "diagrams": {who: diagram(d) for who, d in [*panel.diagrams.items()][: detail.diagrams]},
+        "diagrams": {
+            who: diagram(panel.diagrams[who], panel.ece[who])
+            for who in [*panel.diagrams][: detail.diagrams]
+        },
         "cka": panel.cka,
         "shapes": panel.shapes,
         "against": panel.against,

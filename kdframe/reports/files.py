@@ -90,7 +90,8 @@ def figures(
         if panel.gains:
             yield f"classes{of}", bars(panel.gains, f"points over {panel.against}")
         if panel.diagrams:
-            yield f"reliability{of}", side_by_side(panel.diagrams, draw_reliability, width=3.2)
+            titled = {f"{w}: ECE {panel.ece[w]:.3f}": d for w, d in panel.diagrams.items()}
+            yield f"reliability{of}", side_by_side(titled, draw_reliability, width=3.2)
         if panel.maps:
             yield f"correlation{of}", maps(panel.maps)
         if panel.cka:
@@ -175,7 +176,7 @@ def draw_reliability(axis: Axes, title: str, diagram: Reliability) -> None:
     )  # fmt: skip
     axis.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
-    axis.set_title(f"{title}: ECE {diagram.ece:.3f}", fontsize=10)
+    axis.set_title(title, fontsize=10)
 
 
 def bars(gains: Sequence[tuple[str, float]], title: str) -> Figure:

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kdframe import __version__
 from kdframe.reports import tables
 from kdframe.reports.charts import line_chart, scatter, short
-from kdframe.reports.comparison import Line, lines
+from kdframe.reports.comparison import Line, cost_of, lines
 from kdframe.reports.detail import Detail, details_of
 from kdframe.reports.panels import Panel, costs, learning_curves, panels
 from kdframe.reports.runs import Row, Study
@@ -137,7 +138,8 @@ def lead(study: Study, found: Sequence[Line]) -> str:
     """The answer in a sentence."""
     best = best_of(study, found)
     if best is None:
-        return "No run is finished yet."
+        done = any(row.done for row in study.rows)
+        return "No run has read the test split." if done else "No run is finished yet."
     who = "" if study.single else f"{best.row.label} is ahead: "
     said = f"{who}{best.figures['top1'].mean:.2f} % of the test images"
     if best.difference is not None:
@@ -145,10 +147,13 @@ def lead(study: Study, found: Sequence[Line]) -> str:
         said += f", {tables.signed(best.difference.mean)} points over {base or 'the student alone'}"
         if best.difference.n > 1 and not best.difference.told_apart:
             said += " (not told apart)"
-    teacher = next((line for line in found if line.row.kind == "teacher"), None)
-    if teacher is not None:
-        gap = best.figures["top1"].mean - teacher.figures["top1"].mean
-        said += f" and {tables.signed(gap)} to its teacher"
+    gaps = [
+        run.results["test"]["top1"] - run.results["teacher"]["top1"]
+        for run in best.row.done
+        if "teacher" in run.results
+    ]
+    if gaps:
+        said += f" and {tables.signed(fmean(gaps))} to its teacher"
     return f"{said}."
 
 
@@ -169,12 +174,12 @@ def cards(study: Study, found: Sequence[Line]) -> Iterator[dict[str, str]]:
         yield card("gain", tables.signed(said.mean), "points", note)
     if "agreement" in best.figures:
         yield card("agreement", f"{best.figures['agreement'].mean:.1f}", "%", "with the teacher")
-    teacher = next((line for line in found if line.row.kind == "teacher"), None)
-    if teacher is not None and best.parameters and teacher.parameters:
-        ratio = teacher.parameters / best.parameters
+    teacher = next((cost for run in best.row.done if (cost := cost_of(run, "teacher"))), None)
+    if teacher is not None and best.parameters:
+        ratio = teacher["parameters"] / best.parameters
         size = short(best.parameters)
-        yield card("smaller", f"{ratio:.3g}", "\u00d7", f"{size} parameters of a teacher's "
-                   f"{short(teacher.parameters)}")  # fmt: skip
+        yield card("smaller", f"{ratio:.3g}", "\u00d7", f"{size} parameters of its teacher's "
+                   f"{short(teacher['parameters'])}")  # fmt: skip
     yield card("ECE", f"{best.figures['ece'].mean:.3f}", "", "15 bins")
 
 

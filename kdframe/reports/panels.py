@@ -30,7 +30,8 @@ class Panel:
         row: whose.
         gains: of each class, points of accuracy over the baseline, best first.
         against: what the gains are over.
-        diagrams: reliability of student, student alone, teacher.
+        diagrams: reliability of student, student alone, teacher, of the images of all seeds.
+        ece: of the same, the mean over seeds.
         maps: teacher's correlation of class logits minus that of the student (alone).
         classes: of the maps' rows; fewer than there are where neighbours are averaged.
         cka: of the student's stages with the teacher's; None where a stage says nothing.
@@ -44,6 +45,7 @@ class Panel:
     gains: list[tuple[str, float]] = field(default_factory=list)
     against: str = "the student alone"
     diagrams: dict[str, Reliability] = field(default_factory=dict)
+    ece: dict[str, float] = field(default_factory=dict)
     maps: dict[str, Square] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     cka: list[list[float | None]] = field(default_factory=list)
@@ -73,9 +75,10 @@ def panel(row: Row, baseline: Row | None) -> Panel:
     shown.gains = gains(analysed, baseline)
     shown.classes = first["classes"]
     for who, label in WHO.items():
-        diagrams = [run.analysis["networks"].get(who) for run in analysed]
-        if all(diagrams):
-            shown.diagrams[label] = summed([said["reliability"] for said in diagrams if said])
+        measured = [run.analysis["networks"].get(who) for run in analysed]
+        if all(measured):
+            shown.diagrams[label] = summed([said["reliability"] for said in measured])
+            shown.ece[label] = statistics.fmean(said["ece"] for said in measured)
         found = [run.analysis["likeness"].get(who, {}).get("correlation") for run in analysed]
         if all(found):
             shown.maps[label] = mean_square(found)
@@ -163,7 +166,7 @@ def warned(runs: Sequence[Run]) -> list[str]:
     """A sentence for each term with a share that says nothing or everything, at the last look."""
     said: dict[str, str] = {}
     for run in runs:
-        for moment in run.analysis["gradients"]:
+        for moment in run.analysis["gradients"][-1:]:
             for name, why in moment["warnings"].items():
                 said[name] = f"{name} makes up {why.rstrip('.')} (step {moment['step']:,})."
     return list(said.values())

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from kdframe.resolved import differences
+
 SEARCHED = "search"  # the folder of a search's trials, which are no rows
 
 
@@ -107,9 +111,7 @@ def read_rows(folder: Path, said: dict[str, Any]) -> Iterator[Row]:
     """The rows in a study's own order, then those that it doesn't know, by name."""
     found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != SEARCHED)
     for name in [*said, *(name for name in found if name not in said)]:
-        places = [path.parent for path in (folder / name).glob("*/run.json")]
-        runs = sorted((read_run(place) for place in places), key=lambda run: run.seed)
-        row = said.get(name, {})
+        runs, row = read_seeds(folder / name), said.get(name, {})
         if runs or row:
             yield Row(
                 name,
@@ -117,6 +119,39 @@ def read_rows(folder: Path, said: dict[str, Any]) -> Iterator[Row]:
                 runs,
                 baseline=str(row.get("baseline") or ""),
             )
+
+
+def read_seeds(folder: Path) -> list[Run]:
+    """The runs of a row by seed, each once, under whatever names; the newest of a seed that is done
+    before all others.
+    """
+    found = sorted((path.parent for path in folder.glob("*/run.json")), key=Path.is_symlink)
+    places = {place.resolve(): place for place in reversed(found)}
+    runs = [read_run(place) for place in places.values()]
+    newest = sorted(runs, key=lambda run: (run.done, str(run.about.get("start", ""))))
+    kept = {run.seed if run.about else run.folder: run for run in newest}
+    for run in runs:
+        chosen = kept[run.seed if run.about else run.folder]
+        if chosen is not run:
+            chosen.notes.append(f"{run.folder} has this seed too, and isn't counted.")
+    rows = sorted(kept.values(), key=lambda run: run.seed)
+    for run in rows[1:]:
+        keys = differing(rows[0].folder, run.folder)
+        if keys:
+            run.notes.append(f"its config isn't that of {rows[0].folder}: {', '.join(keys)}.")
+    return rows
+
+
+def differing(first: Path, other: Path) -> list[str]:
+    """The keys that make them more than two seeds of one config; none where a file is missing."""
+    paths = [folder / "config.yaml" for folder in (first, other)]
+    if not all(path.exists() for path in paths):
+        return []
+    try:
+        one, two = (yaml.safe_load(path.read_text()) for path in paths)
+    except yaml.YAMLError:
+        return ["a file is broken"]
+    return [key for key, *_ in differences(one, two) if key != "SEED"]
 
 
 def read_run(folder: Path) -> Run:

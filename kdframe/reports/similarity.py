@@ -11,6 +11,7 @@ from torch import Tensor
 
 PAIRS = 2**22  # comparisons of classes that are in memory at once
 LEAST = 4  # images, for an unbiased HSIC
+ROUNDING = 1e-12  # of the mean square of inner products
 
 
 def cka(x: Tensor, y: Tensor) -> float:
@@ -66,6 +67,12 @@ def hsic(K: Tensor, L: Tensor) -> Tensor:
     return ((K * L).sum() + apart - 2 / (n - 2) * (k @ l)) / (n * (n - 3))
 
 
+def own_hsic(K: Tensor) -> Tensor:
+    """The HSIC of a Gram matrix with itself; 0 where that is what float32 rounds away."""
+    found = hsic(K, K)
+    return torch.where(found > ROUNDING * K.square().mean(), found, 0.0)
+
+
 class StageCKA:
     """Linear CKA of every stage of one network with every stage of another, batch by batch.
 
@@ -86,8 +93,8 @@ class StageCKA:
             return
         K, L = [gram(x) for x in first], [gram(x) for x in second]
         self.cross += torch.stack([torch.stack([hsic(k, l) for l in L]) for k in K]).cpu()
-        self.first += torch.stack([hsic(k, k) for k in K]).cpu()
-        self.second += torch.stack([hsic(l, l) for l in L]).cpu()
+        self.first += torch.stack([own_hsic(k) for k in K]).cpu()
+        self.second += torch.stack([own_hsic(l) for l in L]).cpu()
         self.images += len(first[0])
 
     def result(self) -> Tensor:

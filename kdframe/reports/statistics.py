@@ -26,10 +26,10 @@ class Paired:
     Attributes:
         mean: of the differences.
         half: of the 95 % confidence interval (Student's t, n - 1 degrees), around ``mean``; None
-            for a single seed.
-        p: of the two-sided paired t-test; None for a single seed, and where all differences are
-            equal, so that t has no finite value.
+            for a single seed, and where all differences are equal: no spread to judge them by.
+        p: of the two-sided paired t-test; None where ``half`` is.
         better: seeds with a difference above 0.
+        worse: seeds with one below 0.
         n: seeds that both have.
     """
 
@@ -37,6 +37,7 @@ class Paired:
     half: float | None
     p: float | None
     better: int
+    worse: int
     n: int
 
     @property
@@ -47,9 +48,13 @@ class Paired:
     def verdict(self) -> str:
         """In words."""
         if self.n == 1:
-            return f"{self.mean:+.1f} with one seed, which shows nothing"
-        half = self.half or 0.0
-        size = f"{self.mean:+.1f} +- {half:.1f}"
+            return f"{self.mean:+.2f} with one seed, which shows nothing"
+        if self.half is None:
+            return (
+                f"{self.mean:+.2f}, the same difference in all {self.n} seeds: no spread to judge "
+                "it by"
+            )
+        size = f"{self.mean:+.2f} +- {self.half:.2f}"
         if not self.told_apart:
             return (
                 f"not told apart from the baseline: better in {self.better} of {self.n} seeds, "
@@ -57,8 +62,7 @@ class Paired:
             )
         if self.mean > 0:
             return f"better than the baseline in {self.better} of {self.n} seeds, {size}"
-        worse = self.n - self.better
-        return f"worse than the baseline in {worse} of {self.n} seeds, {size}"
+        return f"worse than the baseline in {self.worse} of {self.n} seeds, {size}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -74,12 +78,11 @@ def paired(row: Mapping[int, float], baseline: Mapping[int, float]) -> Paired | 
         return None
     differences = [row[seed] - baseline[seed] for seed in seeds]
     found = spread(differences)
-    better = sum(difference > 0 for difference in differences)
-    if found.std is None:
-        return Paired(found.mean, None, None, better, found.n)
+    counts = (sum(d > 0 for d in differences), sum(d < 0 for d in differences), found.n)
+    alike = max(differences) - min(differences) <= 1e-9 * max(1.0, *map(abs, differences))
+    if found.std is None or alike:
+        return Paired(found.mean, None, None, *counts)
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, found.n - 1))
     error = found.std / math.sqrt(found.n)
-    if max(differences) - min(differences) <= 1e-9 * max(1.0, *map(abs, differences)):
-        return Paired(found.mean, 0.0, None, better, found.n)
     p = float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1))
-    return Paired(found.mean, quantile * error, p, better, found.n)
+    return Paired(found.mean, quantile * error, p, *counts)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 import pytest
@@ -66,6 +67,16 @@ def test_a_logarithmic_axis_only_where_all_is_above_0() -> None:
     assert middle == pytest.approx((TOP + HEIGHT - BOTTOM) / 2, abs=0.2)
     below = Curve("b", [1, 2], [-1.0, 1.0], [0.0] * 2)
     assert line_chart([above, below], log=True)["y_ticks"]
+
+
+def test_a_band_ends_where_it_does_and_at_the_frame() -> None:
+    """On a logarithmic axis from 1 to 100: 20 is 65 % of the way, 1 - 2 nowhere."""
+    curve = Curve("a", [1, 2, 3], [1.0, 100.0, 100.0], [2.0, 80.0, 0.0])
+    (series,) = line_chart([curve], log=True)["series"]
+    bottom, top, _ = (float(p.split()[1]) for p in series["line"][1:].split("L"))
+    band = [float(place.split()[1]) for place in series["band"][1:-1].split("L")]
+    assert band[1] >= TOP and band[3] == top and band[5] == HEIGHT - BOTTOM
+    assert band[4] == pytest.approx(bottom + math.log(20, 100) * (top - bottom), abs=0.2)
 
 
 def test_a_long_curve_keeps_its_ends() -> None:

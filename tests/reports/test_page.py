@@ -66,6 +66,13 @@ def test_a_term_that_does_nothing_is_at_the_top(study) -> None:
     assert 0 < text.index(warning) < text.index('id="results"')
 
 
+def test_a_warning_of_the_first_step_that_the_last_look_has_not_is_left_out(study) -> None:
+    for row in study.rows:
+        for run in row.runs:
+            run.analysis["gradients"][-1]["warnings"] = {}
+    assert "nearly nothing" not in page.html(study)
+
+
 def test_runs_that_are_not_done_are_reported(study, write_run, tmp_path) -> None:
     for seed, state in ((2, "running"), (3, "failed")):
         write_run(tmp_path / f"study/beta/s{seed}", seed, 60.0, state=state, error="no room")

@@ -45,6 +45,35 @@ def test_a_broken_file_is_a_state_of_its_run(write_run, tmp_path) -> None:
     assert states == {"s0": "done", "s1": "unreadable: results.json is broken"}
 
 
+def test_a_run_under_two_names_is_one_seed(write_run, tmp_path) -> None:
+    """As ``latest`` beside dated folders, or a row that is a recipe as well."""
+    write_run(tmp_path / "recipes/teacher-ab", 0, 60.0)
+    write_run(tmp_path / "runs/kd/20260102-s1", 1, 60.0)
+    (tmp_path / "runs/kd/latest").symlink_to("20260102-s1")
+    (tmp_path / "runs/kd/s0").symlink_to("../../recipes/teacher-ab")
+    (row,) = read(tmp_path / "runs").rows
+    assert [(run.folder.name, run.seed) for run in row.runs] == [("s0", 0), ("20260102-s1", 1)]
+
+
+def test_of_several_runs_with_a_seed_the_newest_that_is_done_counts(write_run, tmp_path) -> None:
+    for name, day, state in (("a", "02", "done"), ("b", "03", "done"), ("c", "04", "running")):
+        write_run(tmp_path / "kd" / name, 0, 60.0, start=f"2026-01-{day}", state=state)
+    (tmp_path / "kd/c/results.json").unlink()
+    (run,) = read(tmp_path).rows[0].runs
+    assert run.folder.name == "b" and run.done
+    said = [f"{tmp_path}/kd/{name} has this seed too, and isn't counted." for name in "ac"]
+    assert sorted(run.notes) == said
+
+
+def test_runs_of_a_row_that_differ_in_more_than_their_seed_are_told(write_run, tmp_path) -> None:
+    for seed, epochs in ((0, 30), (1, 30), (2, 40)):
+        write_run(tmp_path / f"kd/s{seed}", seed, 60.0)
+        config = {"SEED": seed, "OUTPUT_DIR": f"s{seed}", "SOLVER": {"EPOCHS": epochs}}
+        (tmp_path / f"kd/s{seed}/config.yaml").write_text(json.dumps(config))
+    notes = [run.notes for run in read(tmp_path).rows[0].runs]
+    assert notes == [[], [], [f"its config isn't that of {tmp_path}/kd/s0: SOLVER.EPOCHS."]]
+
+
 def test_a_half_written_last_line_is_left_out(write_run, tmp_path) -> None:
     write_run(tmp_path / "run", 0, 60.0)
     with (tmp_path / "run/metrics.jsonl").open("a") as file:

@@ -106,6 +106,17 @@ def test_a_stage_that_tells_nothing_apart_has_no_cka() -> None:
     assert similar.result().isnan().all()
 
 
+@pytest.mark.parametrize("value", [0.3701, 1.7, 1e3])
+def test_nor_has_one_that_tells_apart_by_rounding_alone(value) -> None:
+    """The same row for each image, whose inner products float32 adds up in several orders."""
+    torch.manual_seed(0)
+    row, other = value * torch.rand(1, 512).repeat(128, 1), torch.randn(128, 64)
+    similar = StageCKA()
+    similar.add([row + 1e-8 * torch.randn(128, 512), other], [row, other])
+    found = similar.result()
+    assert found[0].isnan().all() and found[:, 0].isnan().all() and float(found[1, 1]) > 0.99
+
+
 def test_agreement_by_hand() -> None:
     student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [0.0, 3.0]])
     teacher = torch.tensor([[5.0, 0.0], [1.0, 0.0], [3.0, 1.0], [0.0, 1.0]])

@@ -7,7 +7,7 @@ from scipy import stats
 
 from kdframe.reports.statistics import Paired, Spread, paired, spread
 
-BASELINE = {0: 70.0, 1: 71.0, 2: 72.0}
+BASELINE = {0: 70.0, 1: 71.0, 2: 72.0, 3: 73.0, 4: 74.0}
 
 
 def test_a_spread_is_the_mean_and_the_samples_deviation() -> None:
@@ -55,20 +55,32 @@ def test_two_seeds_have_an_interval_of_one_degree_of_freedom() -> None:
     assert not found.told_apart
 
 
-def test_equal_differences_have_no_p() -> None:
-    assert paired({0: 71.0, 1: 72.0}, BASELINE) == Paired(1.0, 0.0, None, 2, 2)
+def test_equal_differences_have_no_interval() -> None:
+    """Nor where they are equal but for rounding: 85.1 - 85.0 and 85.4 - 85.3."""
+    found = paired({0: 71.0, 1: 72.0}, BASELINE)
+    assert found == Paired(1.0, None, None, 2, 0, 2) and not found.told_apart
+    found = paired({0: 85.1, 1: 85.4}, {0: 85.0, 1: 85.3})
+    assert found is not None and found.half is None
 
 
 @pytest.mark.parametrize(
     ("row", "verdict"),
     [
-        ({0: 73.4, 1: 74.5, 2: 75.6}, "better than the baseline in 3 of 3 seeds, +3.5 +- 0.2"),
-        ({0: 66.6, 1: 67.5, 2: 68.4}, "worse than the baseline in 3 of 3 seeds, -3.5 +- 0.2"),
+        ({0: 73.4, 1: 74.5, 2: 75.6}, "better than the baseline in 3 of 3 seeds, +3.50 +- 0.25"),
+        ({0: 66.6, 1: 67.5, 2: 68.4}, "worse than the baseline in 3 of 3 seeds, -3.50 +- 0.25"),
         (
             {0: 75.0, 1: 70.0, 2: 73.0},
-            "not told apart from the baseline: better in 2 of 3 seeds, +1.7 +- 7.6",
+            "not told apart from the baseline: better in 2 of 3 seeds, +1.67 +- 7.59",
         ),
-        ({0: 73.5}, "+3.5 with one seed, which shows nothing"),
+        ({0: 73.5}, "+3.50 with one seed, which shows nothing"),
+        (
+            {0: 69.0, 1: 70.0, 2: 71.0},
+            "-1.00, the same difference in all 3 seeds: no spread to judge it by",
+        ),
+        (
+            {0: 68.0, 1: 69.0, 2: 70.0, 3: 73.0, 4: 72.0},
+            "worse than the baseline in 4 of 5 seeds, -1.60 +- 1.11",
+        ),
     ],
 )
 def test_the_verdict_is_in_words(row, verdict) -> None:
