@@ -13,7 +13,13 @@ from yacs.config import CfgNode
 
 from kdframe.layers import Layer, from_file, from_words, is_file, overlay
 from kdframe.nearest import nearest, one_slip
-from kdframe.options import grow, idle_teachers, idle_terms
+from kdframe.options import (
+    grow,
+    idle_teachers,
+    idle_terms,
+    other_training,
+    refuse_other_baseline,
+)
 from kdframe.resolved import RECIPES, Config, set_by, source_of
 from kdframe.schema import (
     BRANCHES,
@@ -90,15 +96,10 @@ class Draft:
         """
         recipes = {key: recipe.load() for key, recipe in self.recipes.items()}
         tree, dropped = grow(self, recipes)
-        if "BASELINE" in recipes:
-            other = recipes["BASELINE"].tree.STUDENT
-            for key, value in tree["STUDENT"].items():
-                if value != other.get(key):
-                    there = f"{recipes['BASELINE'].path} has {shown(other.get(key))}"
-                    raise self.error(
-                        "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
-                    )
         idle = {**dropped, **dict(idle_teachers(tree)), **dict(idle_terms(tree))}
+        if "BASELINE" in recipes:
+            refuse_other_baseline(self, tree, recipes["BASELINE"])
+            idle |= dict(other_training(self, recipes["BASELINE"]))
         whole = CfgNode(tree)
         whole.freeze()
         return Config(

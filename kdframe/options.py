@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from kdframe.config import Config, Draft
 
 
+SAME_IMAGES = ("ROOT", "WORKERS", "DOWNLOAD", "URL", "STREAM")  # keys of DATASET
+ROUNDING = ("CHANNELS_LAST", "COMPILE")  # keys of SOLVER that change no more than that
+
+
 class Place(NamedTuple):
     """Where a part's options join: STUDENT, LOSS.kd."""
 
@@ -169,3 +173,36 @@ def refuse_other_teacher(
                 f"{at}.{name}",
                 f"{shown(branch[name])} here, and {recipe.path} has {shown(key.default)}.",
             )
+
+
+def refuse_other_baseline(draft: Draft, tree: Mapping[str, Any], recipe: Config) -> None:
+    """BASELINE trains the same student on the same images."""
+    for branch, free in (("STUDENT", ()), ("DATASET", SAME_IMAGES)):
+        other = recipe.tree[branch]
+        for key, value in tree[branch].items():
+            if key not in free and value != other.get(key):
+                raise draft.error(
+                    "BASELINE",
+                    f"{branch}.{key} is {shown(value)} here, and {recipe.path} has "
+                    f"{shown(other.get(key))}.",
+                )
+
+
+def other_training(draft: Draft, recipe: Config) -> Iterator[tuple[str, str]]:
+    """What a command line changes in the student's training and not in BASELINE's.
+
+    A method's own file may train otherwise on purpose; but not for fewer epochs.
+    """
+    theirs = recipe.tree.SOLVER
+    found = [
+        f"{key} is {shown(value)} here and {shown(theirs[key])} there"
+        for key, value in draft.tree.SOLVER.items()
+        if value != theirs[key]
+        and key not in ROUNDING
+        and (
+            draft.source(f"SOLVER.{key}") == "command line"
+            or (key == "EPOCHS" and value < theirs[key])
+        )
+    ]
+    if found:
+        yield "BASELINE", f"SOLVER.{', '.join(found)}: the gain has that in it."

@@ -214,7 +214,7 @@ def test_a_recipe_has_no_folder_of_its_own_and_a_baseline_no_teacher() -> None:
 
 def test_a_recipe_shares_the_data_of_a_command_line_and_a_baseline_the_seed() -> None:
     write("_BASE_: x.yaml\nSEED: 5\nDATASET: {VAL: .3}\nSOLVER: {EPOCHS: 2}")
-    config = load("configs/y.yaml", ["DATASET.TRAIN=99", "DEVICE=cpu", "SOLVER.LR=3"])
+    config = read("configs/y.yaml", ["DATASET.TRAIN=99", "DEVICE=cpu", "SOLVER.LR=3"])
     teacher, baseline = config.recipes["TEACHER.CONFIG"], config.recipes["BASELINE"]
     assert (config.tree.SEED, teacher.tree.SEED, baseline.tree.SEED) == (5, 0, 5)
     for recipe in (teacher, baseline):
@@ -227,6 +227,24 @@ def test_a_baseline_trains_the_same_student() -> None:
     answer = "BASELINE: STUDENT.NAME is 'resnet50' here, and configs/student.yaml has 'resnet18'."
     write("_BASE_: x.yaml\nSTUDENT: {NAME: resnet50}\nBASELINE: student.yaml")
     assert refusal(path="configs/y.yaml", of=load) == f"configs/y.yaml: {answer} (line 3)"
+
+
+def test_a_baseline_trains_on_the_same_images() -> None:
+    answer = "BASELINE: DATASET.VAL is 0.3 here, and configs/student.yaml has 0.1."
+    write("_BASE_: x.yaml\nDATASET: {VAL: .3}")
+    assert refusal(path="configs/y.yaml", of=load) == f"configs/x.yaml: {answer} (line 4)"
+    write("_BASE_: x.yaml\nDATASET: {WORKERS: 7}")
+    assert load("configs/y.yaml", ["DATASET.VAL=.3"]).recipes["BASELINE"].tree.DATASET.VAL == 0.3
+
+
+def test_a_gain_that_has_other_epochs_in_it_is_a_warning() -> None:
+    assert load("configs/x.yaml", ["SOLVER.EPOCHS=41", "SOLVER.COMPILE=true"]).warnings == (
+        "configs/x.yaml: BASELINE: SOLVER.EPOCHS is 41 here and 40 there: the gain has that in it. "
+        "(line 4)",
+    )
+    for epochs, count in ((41, 0), (39, 1)):  # a method's own file may have its reasons for more
+        write(f"_BASE_: x.yaml\nSOLVER: {{LR: .1, EPOCHS: {epochs}}}")
+        assert len(load("configs/y.yaml").warnings) == count
 
 
 def test_paths_are_relative_to_the_file_that_names_them(folder) -> None:
