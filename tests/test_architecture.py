@@ -80,7 +80,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "trainer",
     },
     "doctor": {"arithmetic", "datasets"},
-    "resuming": {"checkpoint", "config", "layers", "run_folder", "trainer", "values"},
+    "resuming": {"checkpoint", "config", "layers", "run_folder", "schema", "trainer", "values"},
     "gradients": {"datasets", "distillation", "plan"},
     "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
     "analysis": {

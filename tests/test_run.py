@@ -100,9 +100,10 @@ def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
 
 
 def test_a_recipe_is_found_again(where, folder) -> None:
-    again = train(where, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", "again")
+    again = train(where, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", "again", "--resume")
     assert again.returncode == 0, again.stderr
-    assert "is trained in" not in again.stdout
+    assert again.stdout.count("is first trained in") == 0 < again.stdout.count("was trained in")
+    assert again.stdout.count("holds no checkpoint yet: the run starts at step 0") == 1
     assert results(where / "again")["teacher"] == results(folder)["teacher"]
 
 
