@@ -20,7 +20,7 @@ from kdframe.options import (
     other_training,
     refuse_other_baseline,
 )
-from kdframe.resolved import RECIPES, Config, set_by, source_of
+from kdframe.resolved import RECIPES, Config, error_of, set_by, source_of
 from kdframe.schema import (
     BRANCHES,
     ENTRIES,
@@ -57,7 +57,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
     Raises:
         ConfigError: whatever is wrong and needs no part to be seen, in one line.
     """
-    return first_pass(find(path), [from_words(overrides)])
+    return first_pass(find(path), [from_words(overrides, known_keys({}))])
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Draft:
 
     def error(self, key: str, message: str) -> ConfigError:
         """As of :class:`Config`."""
-        return ConfigError(f"{self.source(key)}: {key}: {message}", self.line(key))
+        return error_of(key, message, self)
 
     def load(self) -> Config:
         """Pass 2; imports the parts that are named, and torch with them.
@@ -120,6 +120,10 @@ def first_pass(
     files = from_file(path, named_by)
     if path.resolve() in above:
         raise ConfigError(f"{named_by}{path} leads back to itself.")
+    if any("ROWS" in layer.data for layer in files):
+        raise ConfigError(
+            f"{named_by}{path} is a study: tools/run_study.py --study {path} runs it."
+        )
     shared = [taken_out(layer) for layer in files] + [
         layer._replace(data={key: layer.data[key] for key in SHARED if key in layer.data})
         for layer in over

@@ -1,6 +1,5 @@
 """Optimizers by timm, learning rates by fvcore."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 
@@ -30,11 +29,8 @@ def make_optimizer(
     Raises:
         ValueError: timm has none of that name.
     """
-    known = timm.optim.list_optimizers()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"OPTIMIZER: timm has no {name!r}.{hint}")
+    if name not in timm.optim.list_optimizers():
+        raise ValueError(f"timm has no optimizer {name!r}.")
     if name == "sgd" and not nesterov:
         name = "momentum"  # timm's "sgd" is Nesterov's
     kind = timm.optim.get_optimizer_class(name, bind_defaults=False)

@@ -41,7 +41,7 @@ def made(*words: str) -> Config:
 def test_a_run_goes_on_with_its_own_config_or_more_epochs(folder) -> None:
     refuse_other_config(made(), folder)
     refuse_other_config(made("SOLVER.EPOCHS=4"), folder)
-    with pytest.raises(ConfigError, match=r"SOLVER.EPOCHS: the run in .* has 3, and --resume can't"):
+    with pytest.raises(ConfigError, match=r"EPOCHS: the run in .* has 3, and --resume can't"):
         refuse_other_config(made("SOLVER.EPOCHS=2"), folder)
 
 

@@ -217,6 +217,15 @@ def test_a_dry_run_leaves_nothing(where) -> None:
     assert sorted(where.rglob("*")) == before
 
 
+def test_a_dry_run_looks_at_the_folder_of_the_run(where, folder) -> None:
+    for target, answer in (
+        (str(folder), "holds a run: --resume goes on with it"),
+        ("base.yaml/run", "OUTPUT_DIR: nothing can be made in base.yaml: Not a directory."),
+    ):
+        done = train(where, "--dry-run", "OUTPUT_DIR", target)
+        assert done.returncode == 2 and answer in done.stderr, done.stderr
+
+
 def test_a_loss_that_is_not_finite_ends_with_3_and_names_term_and_step(where) -> None:
     done = train(where, "OUTPUT_DIR", "nan", "LOSS.kd.WEIGHT", "1e38", "SOLVER.LR", "1e30")
     assert done.returncode == 3

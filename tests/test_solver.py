@@ -72,6 +72,6 @@ def test_a_gradient_may_come_later_than_the_others(name) -> None:
     torch.testing.assert_close(late, alone)
 
 
-def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"timm has no 'adamm'. Did you mean adam\?"):
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(ValueError, match="timm has no optimizer 'adamm'"):
         make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)
