@@ -97,7 +97,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "signals", "startup", "teachers", "trainer", "writing",
     },
     # before and after a run
-    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
+    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "resuming", "run"},
     "samples": {"build", "config", "datasets", "loading", "registry"},
     "finished": {
         "build", "build_loss", "checkpoint", "backbones", "config", "loading", "registry",
