@@ -73,7 +73,7 @@ def main() -> int:
     print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n")
     print(rows.as_table(found))
     missed = [row.name for row in found if row.missed]
-    print(f"targets missed: {', '.join(missed) or 'none'}")
+    print(f"targets missed: {'; '.join(missed) or 'none'}")
     if args.json:
         rows.write(args.json, about, found)
     return int(bool(missed))

@@ -98,8 +98,11 @@ def build_backbone(
         backbone.input_size = input_size
         try:
             backbone.probe()
-        except RuntimeError as error:
-            raise ValueError(f"{node.NAME} can't take images of {input_size}: {error}") from error
+        except (AssertionError, RuntimeError) as error:
+            sized = " (IMAGE_SIZE builds it for them)" if "image_size" in options else ""
+            raise ValueError(
+                f"{node.NAME} can't take images of {input_size}{sized}: {error}"
+            ) from error
     return backbone
 
 
@@ -238,7 +241,7 @@ def build_trainer(
         student.compile(**arithmetic.compiling(device))
         for teacher in teachers.values():
             teacher.compile(**arithmetic.compiling(device, teacher is model.partner))
-    with blame(config, "SOLVER"):
+    with blame(config, "SOLVER.OPTIMIZER"):
         optimizer = make_optimizer(
             solver.OPTIMIZER,
             [p for p in model.parameters() if p.requires_grad],
@@ -247,14 +250,14 @@ def build_trainer(
             momentum=solver.MOMENTUM,
             nesterov=solver.NESTEROV,
         )
-        rate = schedule(
-            solver.SCHEDULE,
-            solver.LR,
-            epochs=solver.EPOCHS,
-            warmup=solver.WARMUP_EPOCHS,
-            steps=solver.STEPS,
-            gamma=solver.GAMMA,
-        )
+    rate = schedule(
+        solver.SCHEDULE,
+        solver.LR,
+        epochs=solver.EPOCHS,
+        warmup=solver.WARMUP_EPOCHS,
+        steps=solver.STEPS,
+        gamma=solver.GAMMA,
+    )
     plan = Plan(
         epochs=solver.EPOCHS,
         batch_size=solver.BATCH_SIZE,

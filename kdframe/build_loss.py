@@ -163,16 +163,29 @@ def check_stages(
 
 @contextmanager
 def blame(config: Config, key: str) -> Iterator[None]:
-    """What a part finds wrong becomes a sentence that names file and key; a fault notes them."""
+    """What a part finds wrong becomes a sentence that names file and key; a fault notes them.
+
+    An option that the sentence begins with is the key, where ``key`` is its branch.
+    """
     try:
         yield
     except ConfigError:
         raise
     except (ValueError, UnknownPart, FileNotFoundError) as error:
-        raise config.error(key, str(error)) from error
+        option = f"{key}.{str(error).partition(' ')[0].strip(':').upper()}"
+        raise config.error(option if has(config.tree, option) else key, str(error)) from error
     except Exception as error:
         error.add_note(f"{config.source(key)}: {key}")
         raise
+
+
+def has(tree: Any, key: str) -> bool:
+    """Whether a tree has that dotted key."""
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
 
 
 def options_of(registry: Registry, name: str, branch: Any) -> dict[str, Any]:

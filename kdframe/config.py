@@ -13,8 +13,14 @@ from yacs.config import CfgNode
 
 from kdframe.layers import Layer, from_file, from_words, is_file, overlay
 from kdframe.nearest import nearest, one_slip
-from kdframe.options import grow, idle_teachers, idle_terms
-from kdframe.resolved import RECIPES, Config, set_by, source_of
+from kdframe.options import (
+    grow,
+    idle_teachers,
+    idle_terms,
+    other_training,
+    refuse_other_baseline,
+)
+from kdframe.resolved import RECIPES, Config, error_of, set_by, source_of
 from kdframe.schema import (
     BRANCHES,
     ENTRIES,
@@ -51,7 +57,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
     Raises:
         ConfigError: whatever is wrong and needs no part to be seen, in one line.
     """
-    return first_pass(find(path), [from_words(overrides)])
+    return first_pass(find(path), [from_words(overrides, known_keys({}))])
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Draft:
 
     def error(self, key: str, message: str) -> ConfigError:
         """As of :class:`Config`."""
-        return ConfigError(f"{self.source(key)}: {key}: {message}", self.line(key))
+        return error_of(key, message, self)
 
     def load(self) -> Config:
         """Pass 2; imports the parts that are named, and torch with them.
@@ -90,15 +96,10 @@ class Draft:
         """
         recipes = {key: recipe.load() for key, recipe in self.recipes.items()}
         tree, dropped = grow(self, recipes)
-        if "BASELINE" in recipes:
-            other = recipes["BASELINE"].tree.STUDENT
-            for key, value in tree["STUDENT"].items():
-                if value != other.get(key):
-                    there = f"{recipes['BASELINE'].path} has {shown(other.get(key))}"
-                    raise self.error(
-                        "BASELINE", f"STUDENT.{key} is {shown(value)} here, and {there}."
-                    )
         idle = {**dropped, **dict(idle_teachers(tree)), **dict(idle_terms(tree))}
+        if "BASELINE" in recipes:
+            refuse_other_baseline(self, tree, recipes["BASELINE"])
+            idle |= dict(other_training(self, recipes["BASELINE"]))
         whole = CfgNode(tree)
         whole.freeze()
         return Config(
@@ -119,6 +120,10 @@ def first_pass(
     files = from_file(path, named_by)
     if path.resolve() in above:
         raise ConfigError(f"{named_by}{path} leads back to itself.")
+    if any("ROWS" in layer.data for layer in files):
+        raise ConfigError(
+            f"{named_by}{path} is a study: tools/run_study.py --study {path} runs it."
+        )
     shared = [taken_out(layer) for layer in files] + [
         layer._replace(data={key: layer.data[key] for key in SHARED if key in layer.data})
         for layer in over

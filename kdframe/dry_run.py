@@ -20,6 +20,8 @@ from kdframe.run import needed, recipe_folder, settle_threads, start
 from kdframe.teachers import cache_of, gate
 from kdframe.trainer import Trainer
 
+RUNS = "runs"  # where folders are that OUTPUT_DIR doesn't name
+
 log = logging.getLogger("kdframe")
 
 
@@ -67,7 +69,7 @@ def estimate(
         trainer = build.build_trainer(config, data, student, teachers, Path(temporary), asked)
         for line in header(config, data, trainer):
             log.info(line)
-        preflight(config, data, trainer)
+        preflight(config, data, trainer, Path(config.tree.OUTPUT_DIR or RUNS))
         known = {b: t for b, t in teachers.items() if b in files or config.tree[b].WEIGHTS}
         for branch, teacher in known.items():
             build.load_weights(config, branch, teacher, files.get(branch, ""), data)

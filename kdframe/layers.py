@@ -1,7 +1,7 @@
 """What a user wrote, as layers of plain data: a file's bases, the file, the command line."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,8 +79,10 @@ def tree_of(config: Path) -> list[Path]:
     return [folder for folder in widest if not set(folder.parents) & set(widest)]
 
 
-def from_words(words: Sequence[str]) -> Layer:
+def from_words(words: Sequence[str], known: Iterable[str] = ()) -> Layer:
     """The layer of a command line's ``KEY VALUE`` and ``KEY=VALUE``; values are YAML.
+
+    ``known``: keys that are named where one is written in small letters.
 
     Raises:
         ConfigError: a word that is no key, a key without value, a value that is no YAML.
@@ -90,9 +92,10 @@ def from_words(words: Sequence[str]) -> Layer:
     for word in rest:
         key, sign, text = word.partition("=")
         if not KEY.fullmatch(key):
+            large = (key.upper(), key.partition(".")[0].upper())
             raise ConfigError(
                 f"command line: {shown(word)} is no key; settings are written KEY VALUE or "
-                "KEY=VALUE, as in SOLVER.LR 0.1."
+                f"KEY=VALUE, as in SOLVER.LR 0.1.{hint([k for k in large if k in known][:1])}"
             )
         value = text if sign else next(rest, None)
         if value is None:

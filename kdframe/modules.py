@@ -55,6 +55,8 @@ def import_modules(draft: Draft) -> Iterator[tuple[str, str]]:
 def refusal(name: str) -> str:
     """Why a name can't be that of a module of parts; empty if it can."""
     words = name.split(".")
+    if words[-1] == "py":
+        return f"it takes names of modules, as in [my_terms]: {shown(name)} without its .py."
     if not all(word.isidentifier() and not word.startswith("__") for word in words):
         return f"it takes names of modules, as in [my_terms], not {shown(name)}."
     if words[0] in sys.stdlib_module_names:

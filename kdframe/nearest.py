@@ -1,4 +1,4 @@
-"""The word that was meant: one that is a slip of a letter away, else the one most like it."""
+"""The word that was meant, in capitals or not: one a slip of a letter away, else the most like."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,12 +9,17 @@ LIKE = 0.6  # of difflib's ratio, from 0 to 1
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = LIKE) -> list[str]:
-    """The likeliest of ``known``, best first: those a slip away, or the one most like, or none."""
-    known = list(dict.fromkeys(known))
-    slips = [other for other in known if one_slip(word, other)]
-    if not slips:
-        return difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
-    return sorted(slips, key=lambda other: -likeness(word, other))[:TIES]
+    """The likeliest of ``known``, best first: those that differ in case alone, else those a slip
+    away, else the one most like, or none.
+    """
+    folded = {other: other.casefold() for other in known}
+    word = word.casefold()
+    same = [other for other, its in folded.items() if its == word]
+    slips = same or [other for other, its in folded.items() if one_slip(word, its)]
+    if slips:
+        return sorted(slips, key=lambda other: -likeness(word, folded[other]))[:TIES]
+    close = difflib.get_close_matches(word, folded.values(), n=1, cutoff=cutoff)
+    return [other for other, its in folded.items() if its in close][:1]
 
 
 def likeness(a: str, b: str) -> float:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdframe.modules import import_modules
+from kdframe.nearest import nearest
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
 from kdframe.schema import BRANCHES, ENTRIES, branch_of, known_keys, teachers_of
-from kdframe.values import ConfigError, Key, kind_of, shown, take, unknown
+from kdframe.values import ConfigError, Key, hint, kind_of, shown, take, unknown
 
 if TYPE_CHECKING:
     from kdframe.config import Config, Draft
+
+
+TIMM = "timm.optim"  # imported in pass 2
+SAME_IMAGES = ("ROOT", "WORKERS", "DOWNLOAD", "URL", "STREAM")  # keys of DATASET
+ROUNDING = ("CHANNELS_LAST", "COMPILE")  # keys of SOLVER that change no more than that
 
 
 class Place(NamedTuple):
@@ -37,6 +44,7 @@ def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], d
         ConfigError: a module, a part or an option that isn't there, or a value it doesn't take.
     """
     idle_modules = import_modules(draft)
+    refuse_unknown_optimizer(draft)
     tree = {key: value for key, value in draft.tree.items() if key not in ENTRIES}
     tree |= {branch: dict(draft.tree[branch]) for branch in ENTRIES}
     keys = {place.at: keys_of(draft, place) for place in places(draft.tree)}
@@ -55,6 +63,14 @@ def grow(draft: Draft, recipes: Mapping[str, Config]) -> tuple[dict[str, Any], d
     for at, recipe in trained.items():
         refuse_other_teacher(draft, at, tree[at], keys[at], recipe)
     return tree, dropped
+
+
+def refuse_unknown_optimizer(draft: Draft) -> None:
+    """OPTIMIZER is one of timm's, which the parts import anyhow."""
+    name, known = draft.tree.SOLVER.OPTIMIZER, importlib.import_module(TIMM).list_optimizers()
+    if name not in known:
+        why = f"timm has no {name!r}.{hint(nearest(name, known))}"
+        raise draft.error("SOLVER.OPTIMIZER", why)
 
 
 def places(tree: Any) -> Iterator[Place]:
@@ -169,3 +185,36 @@ def refuse_other_teacher(
                 f"{at}.{name}",
                 f"{shown(branch[name])} here, and {recipe.path} has {shown(key.default)}.",
             )
+
+
+def refuse_other_baseline(draft: Draft, tree: Mapping[str, Any], recipe: Config) -> None:
+    """BASELINE trains the same student on the same images."""
+    for branch, free in (("STUDENT", ()), ("DATASET", SAME_IMAGES)):
+        other = recipe.tree[branch]
+        for key, value in tree[branch].items():
+            if key not in free and value != other.get(key):
+                raise draft.error(
+                    "BASELINE",
+                    f"{branch}.{key} is {shown(value)} here, and {recipe.path} has "
+                    f"{shown(other.get(key))}.",
+                )
+
+
+def other_training(draft: Draft, recipe: Config) -> Iterator[tuple[str, str]]:
+    """What a command line changes in the student's training and not in BASELINE's.
+
+    A method's own file may train otherwise on purpose; but not for fewer epochs.
+    """
+    theirs = recipe.tree.SOLVER
+    found = [
+        f"{key} is {shown(value)} here and {shown(theirs[key])} there"
+        for key, value in draft.tree.SOLVER.items()
+        if value != theirs[key]
+        and key not in ROUNDING
+        and (
+            draft.source(f"SOLVER.{key}") == "command line"
+            or (key == "EPOCHS" and value < theirs[key])
+        )
+    ]
+    if found:
+        yield "BASELINE", f"SOLVER.{', '.join(found)}: the gain has that in it."

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdframe import parallel
 from kdframe.build import Data
-from kdframe.config import Config
+from kdframe.config import Config, ConfigError
 from kdframe.datasets import Dataset
 from kdframe.loading import Loader
 from kdframe.plan import seed_of
@@ -25,8 +25,10 @@ log = logging.getLogger("kdframe")
 KEPT = 2  # checkpoints for which there must be room
 
 
-def preflight(config: Config, data: Data, trainer: Trainer) -> None:
+def preflight(config: Config, data: Data, trainer: Trainer, folder: Path | None = None) -> None:
     """Checks labels, optimizer, terms and the room for checkpoints; leaves everything as it was.
+
+    ``folder``: where the checkpoints will be, if not in the trainer's.
 
     Raises:
         ConfigError: a label out of range, or a term that is written wrongly.
@@ -47,7 +49,7 @@ def preflight(config: Config, data: Data, trainer: Trainer) -> None:
         key = f"LOSS.{doubt.term}" if doubt.term else "STUDENT"
         log.warning("warning: %s: %s: %s", config.source(key), key, doubt)
     if rank == 0:
-        refuse_full(trainer.output_dir, size_of_state(trainer))
+        refuse_full(folder or trainer.output_dir, size_of_state(trainer))
 
 
 def refuse_labels(config: Config, data: Data) -> None:
@@ -118,12 +120,21 @@ def bytes_of(tree: Any) -> int:
 def refuse_full(folder: Path, size: int) -> None:
     """There must be room for the checkpoints that aren't there yet, one at least.
 
+    A folder that isn't there itself will be made in the nearest one above it.
+
     Raises:
+        ConfigError: what is above the folder is no folder.
         OSError: there isn't, or the folder can't be written to.
     """
+    while not folder.exists():
+        folder = folder.parent
     probe = folder / f".room.{parallel.rank()}.tmp"
-    probe.write_bytes(b"0")
-    probe.unlink()
+    try:
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        why = f"OUTPUT_DIR: nothing can be made in {folder}: {error.strerror}."
+        raise ConfigError(why) from error
     there = len(list((folder / "checkpoints").glob("step_*.pt")))
     needed, free = max(1, KEPT - there) * size, shutil.disk_usage(folder).free
     if needed > free:

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from kdframe import build
-from kdframe.config import Config
+from kdframe.config import Config, ConfigError
 from kdframe.doctor import Finding, available, writable
 from kdframe.dry_run import Estimate, duration, estimate
 from kdframe.exit_codes import code_of, sentence
+from kdframe.resuming import refuse_other_config
 from kdframe.run import needed, recipe_folder, start
 
 TIGHT = 0.9  # of what is free
@@ -31,7 +32,7 @@ def prognosis(config: Config) -> Iterator[Finding]:
         yield Finding("ok", at, f"{device}, {config.tree.SOLVER.PRECISION}")
         folder = Path(config.tree.OUTPUT_DIR)
         if config.tree.OUTPUT_DIR and (folder / "run.json").exists():
-            yield Finding("warning", "OUTPUT_DIR", f"{folder} holds a run", "train with --resume")
+            yield occupied(config, folder)
         at = "data"
         data = build.build_data(config, device)
         yield Finding("ok", at, described(config, data))
@@ -44,6 +45,16 @@ def prognosis(config: Config) -> Iterator[Finding]:
         yield Finding("error", at, sentence(error))
     else:
         yield from costs(config, device, found)
+
+
+def occupied(config: Config, folder: Path) -> Finding:
+    """A folder with a run in it, and what can be done about that."""
+    try:
+        refuse_other_config(config, folder)
+    except ConfigError:
+        said = f"{folder} holds the run of another config"
+        return Finding("warning", "OUTPUT_DIR", said, "name another folder")
+    return Finding("warning", "OUTPUT_DIR", f"{folder} holds a run", "train with --resume")
 
 
 def described(config: Config, data: build.Data) -> str:

@@ -40,8 +40,11 @@ class Config:
     lines: Mapping[str, int]
 
     def error(self, key: str, message: str) -> ConfigError:
-        """The error of that key, naming where it or the nearest branch above it was set."""
-        return ConfigError(f"{self.source(key)}: {key}: {message}", self.line(key))
+        """The error of that key, naming where it or the nearest branch above it was set.
+
+        Of a branch that a later place has a part in, that place is named, and no line.
+        """
+        return error_of(key, message, self)
 
     def source(self, key: str) -> str:
         """Where that key, or the nearest branch above it, was set."""
@@ -90,6 +93,16 @@ def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[st
         tree |= {key: Path(file).name for key, file in tree.items() if is_path(key) and file}
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
     return [(key, old.get(key), new.get(key)) for key in keys]
+
+
+def error_of(key: str, message: str, config: Any) -> ConfigError:
+    """As of :class:`Config`, of one or of a draft."""
+    source, line = config.source(key), config.line(key)
+    below = {place for name, place in config.sources.items() if name.startswith(f"{key}.")}
+    for later in ("command line", str(config.path)):
+        if later in below and source not in ("command line", later):
+            source, line = later, 0
+    return ConfigError(f"{source}: {key}: {message}", line)
 
 
 def source_of(key: str, sources: Mapping[str, str], path: Path) -> str:

@@ -1,6 +1,7 @@
 """Going on with a run: that it is the same run, and from where."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from kdframe import checkpoint
 from kdframe.config import Config, ConfigError
 from kdframe.layers import mapping_in
 from kdframe.run_folder import CHECKPOINTS, read_json
+from kdframe.schema import branch_of
 from kdframe.trainer import Trainer
 from kdframe.values import one_line
 
@@ -19,16 +21,39 @@ def refuse_other_config(config: Config, folder: Path) -> None:
     path, about = folder / "config.yaml", read_json(folder / "run.json")
     if about is None or not about.get("trained", True):
         return
-    changed = config.differences(written(path))
-    if not changed and about.get("config", config.digest()) != config.digest():
-        raise config.error(
-            "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
-        )
-    for key, old, new in changed:
+    before = config
+    for key, old, new in config.differences(written(path)):
         if key != "SOLVER.EPOCHS" or new < old:
             raise config.error(
                 key, f"the run in {folder} has {old!r}, and --resume can't make it {new!r}."
             )
+        before = with_epochs(config, old)
+    digests = (before.digest(), config.digest())  # the new one: it died before config.yaml was new
+    if about.get("config", digests[0]) not in digests:
+        raise config.error(
+            "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
+        )
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """The same config, but for SOLVER.EPOCHS."""
+    tree = config.tree.clone()
+    tree.defrost()
+    tree.SOLVER.EPOCHS = epochs
+    return replace(config, tree=tree)
+
+
+def refuse_other_student(config: Config, folder: Path) -> None:
+    """The student of the run in ``folder`` is measured as what it is; on other images if told."""
+    path = folder / "config.yaml"
+    for key, old, new in config.differences(written(path)) if path.exists() else ():
+        branch, word = branch_of(key), key.rpartition(".")[2]
+        if branch in ("STUDENT", "TEACHER", "LOSS") and word not in ("WEIGHTS", "CONFIG"):
+            raise config.error(
+                key, f"the run in {folder} has {old!r}, and --eval-only can't make it {new!r}."
+            )
+        if branch == "DATASET":
+            log.warning("warning: %s is %r here, and the run in %s has %r", key, new, folder, old)
 
 
 def written(path: Path) -> dict[str, Any]:
@@ -43,8 +68,8 @@ def written(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is gone or broken: {error}") from error
 
 
-def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
-    """Takes the newest whole checkpoint, if there is one; ``begun``: there might be."""
+def go_on(trainer: Trainer, folder: Path, told: bool) -> None:
+    """Takes the newest whole checkpoint, if there is one; ``told``: that there is none is said."""
     state = checkpoint.newest(folder / CHECKPOINTS)
     if state is not None:
         try:
@@ -55,7 +80,7 @@ def go_on(trainer: Trainer, folder: Path, begun: bool) -> None:
                 f"{folder}: the newest checkpoint isn't one of this run: {why}"
             ) from error
         log.info("resumed at step %d of %d", trainer.step, trainer.steps)
-    elif begun:
+    elif told:
         log.info("%s holds no checkpoint yet: the run starts at step 0", folder)
 
 

@@ -23,7 +23,7 @@ from kdframe.plan import Diverged
 from kdframe.preflight import preflight
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
-from kdframe.resuming import began_with, go_on, refuse_other_config
+from kdframe.resuming import began_with, go_on, refuse_other_config, refuse_other_student
 from kdframe.run_folder import RunFolder, read_json, refuse_occupied
 from kdframe.signals import stop_if
 from kdframe.startup import Startup
@@ -114,7 +114,7 @@ def train(
         trainer.fold()
         trainer.model.cache = cache_of(config, data, trainer)
         if resume:
-            go_on(trainer, folder, begun)
+            go_on(trainer, folder, told=begun or not wait)
         look()
         place.train()
         results = finish(trainer, data, teachers, baseline, test)
@@ -253,13 +253,16 @@ def eval_only(config: Config, folder: Path, asked: Callable[[], int] = lambda: 0
     them, and writes eval.json.
 
     Raises:
+        ConfigError: the run in ``folder`` trained another student.
         NoCheckpoint: there is neither a student nor a checkpoint.
     """
+    file = "" if began_with(config.tree.STUDENT.WEIGHTS, folder) else config.tree.STUDENT.WEIGHTS
+    if not file:
+        refuse_other_student(config, folder)
     device = start(config)
     precision = build.precision_on(config, device)
     data = build.build_data(config, device)
     student = build.build_deployed(config, len(data.about["classes"]), data.image)
-    file = "" if began_with(config.tree.STUDENT.WEIGHTS, folder) else config.tree.STUDENT.WEIGHTS
     if not file and (folder / "student.safetensors").exists():
         file = str(folder / "student.safetensors")
     if file:
@@ -274,7 +277,8 @@ def eval_only(config: Config, folder: Path, asked: Callable[[], int] = lambda: 0
     batches = watched(data.test, size, lambda: stop_if(parallel.largest(asked())))
     build.place(config, student, device)
     found = evaluate({"test": student}, batches, device, precision)
-    results: Results = {**found, "weights": file}
+    about = {"config": config.digest(), "dataset": config.plain()["DATASET"]}
+    results: Results = {**found, "weights": file, **about}
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "eval.json", results)

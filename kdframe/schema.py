@@ -127,7 +127,8 @@ def checked(layer: Layer, known: list[str]) -> Layer:
         if name in BRANCHES[""]:
             data[name] = own_value(layer, name, value, BRANCHES[""][name])
         elif branch_of(name) not in BRANCHES:
-            more = [f"TEACHER/{name.partition('/')[2]}"] if "/" in name else []
+            number = name.partition("/")[2] or name.removeprefix("TEACHER")
+            more = [f"TEACHER/{number}"] if number not in ("", name) else []
             raise unknown(layer.source, name, [*more, *known], layer.lines.get(name, 0))
         elif name in ENTRIES and isinstance(value, dict):
             data[name] = {
@@ -218,6 +219,11 @@ def contradictions(tree: Any) -> Iterator[tuple[str, str]]:
             yield f"LOSS.{name}.STOP", f"{term['STOP']} isn't after START, {term['START']}."
     if solver["SCHEDULE"] == "steps" and not solver["STEPS"]:
         yield "SOLVER.SCHEDULE", "steps needs STEPS, the epochs to lower LR at."
+    if solver["WARMUP_EPOCHS"] >= solver["EPOCHS"]:
+        yield (
+            "SOLVER.WARMUP_EPOCHS",
+            f"it takes less than EPOCHS, {solver['EPOCHS']}, not {solver['WARMUP_EPOCHS']:g}.",
+        )
     if solver["BATCH_SIZE"] % solver["ACCUMULATE"]:
         yield (
             "SOLVER.ACCUMULATE",
@@ -231,11 +237,19 @@ def without_effect(tree: Any) -> Iterator[tuple[str, str]]:
     """Settings that another setting makes idle, and why."""
     solver = tree["SOLVER"]
     for name, term in tree["LOSS"].items():
-        if term is not None and term["START"] >= solver["EPOCHS"]:
+        if term is None:
+            continue
+        end = min(term["STOP"] or solver["EPOCHS"], solver["EPOCHS"])
+        if term["START"] >= solver["EPOCHS"]:
             yield f"LOSS.{name}.START", "the term has no effect: the run is over by then."
+        elif term["START"] + term["WARMUP"] > end:
+            yield f"LOSS.{name}.WARMUP", f"it ends after epoch {end:g}: WEIGHT is never reached."
     for name in teachers_of(tree):
         if tree[name]["CACHE_EPOCHS"] and tree[name]["CACHE"] == "off":
             yield f"{name}.CACHE_EPOCHS", "it has no effect under CACHE off."
+    late = [step for step in solver["STEPS"] if step >= solver["EPOCHS"]]
+    if solver["SCHEDULE"] == "steps" and late:
+        yield "SOLVER.STEPS", f"{shown(late)} has no effect: the run has {solver['EPOCHS']} EPOCHS."
     changed = {key for key, own in BRANCHES["SOLVER"].items() if solver[key] != own.default}
     if solver["SCHEDULE"] != "steps":
         for key in sorted(changed & {"STEPS", "GAMMA"}):

@@ -1,6 +1,5 @@
 """Optimizers by timm, learning rates by fvcore."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,13 +30,10 @@ def make_optimizer(
     Raises:
         ValueError: timm has none of that name, or it can't work here.
     """
-    known = timm.optim.list_optimizers()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"OPTIMIZER: timm has no {name!r}.{hint}")
+    if name not in timm.optim.list_optimizers():
+        raise ValueError(f"timm has no optimizer {name!r}.")
     if name == "adahessian":
-        raise ValueError("OPTIMIZER: adahessian needs second derivatives, which no step computes.")
+        raise ValueError("adahessian needs second derivatives, which no step computes.")
     if name == "sgd" and not nesterov:
         name = "momentum"  # timm's "sgd" is Nesterov's
     settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
@@ -47,7 +43,7 @@ def make_optimizer(
         settings |= {"fused": True} if fused else {}
         made = timm.optim.create_optimizer_v2(parameters, opt=name, **settings)
     except (AssertionError, ImportError, RuntimeError) as error:  # a library or a device it needs
-        raise ValueError(f"OPTIMIZER: {name} can't work here: {error}") from error
+        raise ValueError(f"{name} can't work here: {error}") from error
     optimizer: torch.optim.Optimizer = made
     if fused and momentum and isinstance(optimizer, torch.optim.SGD):
         for parameter in parameters:  # fused, it fails where a gradient comes after the first step

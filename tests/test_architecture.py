@@ -39,7 +39,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "layers": {"nearest", "values", "yaml_text"},
     "schema": {"layers", "values"},
     "modules": {"nearest", "registry", "values"},
-    "options": {"modules", "registry", "schema", "values"},
+    "options": {"modules", "nearest", "registry", "schema", "values"},
     "resolved": {"schema", "values"},
     "shipped": {"values"},
     "config": {"layers", "nearest", "options", "resolved", "schema", "shipped", "values"},
@@ -80,7 +80,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "trainer",
     },
     "doctor": {"arithmetic", "datasets"},
-    "resuming": {"checkpoint", "config", "layers", "run_folder", "trainer", "values"},
+    "resuming": {"checkpoint", "config", "layers", "run_folder", "schema", "trainer", "values"},
     "gradients": {"datasets", "distillation", "plan"},
     "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
     "analysis": {
@@ -97,7 +97,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "signals", "startup", "teachers", "trainer", "writing",
     },
     # before and after a run
-    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "run"},
+    "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "resuming", "run"},
     "samples": {"build", "config", "datasets", "loading", "registry"},
     "finished": {
         "build", "build_loss", "checkpoint", "backbones", "config", "loading", "registry",
@@ -210,6 +210,7 @@ def test_a_script_does_nothing_but_call_its_command(path: Path) -> None:
     command = scripts[path.stem]
     assert imported(path) == {"kdframe.exit_codes", command, f"{command}.main"}
     assert not [node for node in nodes(path) if isinstance(node, ast.FunctionDef)]
+    assert path.read_text().startswith("#!/usr/bin/env python\n") and path.stat().st_mode & 0o111
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,33 @@ def test_a_stage_that_a_network_lacks_is_refused_with_file_key_and_network(
 
 
 @pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("STUDENT.DEPTH=9", "STUDENT.DEPTH: depth takes 6n + 2 ("),
+        (
+            "STUDENT={NAME: vit_tiny_patch16_224}",
+            "STUDENT: vit_tiny_patch16_224 can't take images of (3, 32, 32) (IMAGE_SIZE builds it "
+            "for them): Input height",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_is_blamed_on_who_set_it(tmp_path, word, answer) -> None:
+    written(tmp_path, "LOSS: {at: {}}\n")
+    with pytest.raises(ConfigError) as caught:
+        build.build_backbone(load(tmp_path / "c.yaml", [word]), "STUDENT", 36, (3, 32, 32))
+    assert str(caught.value).startswith(f"command line: {answer}")
+
+
+@pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ("kd: {TEMPERATURE: 0}", "LOSS.kd: temperature takes a number above 0, not 0.0."),
-        ("dkd: {BETA: -1}", "LOSS.dkd: beta takes a number from 0, not -1.0."),
-        ("at: {VARIANT: codes}", "LOSS.at: variant takes code or paper, not 'codes'. Did"),
-        ("semckd: {BATCH_SIZE: 2}", "LOSS.semckd: "),
+        (
+            "kd: {TEMPERATURE: 0}",
+            "LOSS.kd.TEMPERATURE: temperature takes a number above 0, not",
+        ),
+        ("dkd: {BETA: -1}", "LOSS.dkd.BETA: beta takes a number from 0, not -1.0."),
+        ("at: {VARIANT: codes}", "LOSS.at.VARIANT: variant takes code or paper, not 'codes'."),
+        ("semckd: {BATCH_SIZE: 2}", "LOSS.semckd.BATCH_SIZE: "),
         ("simkd: {}, simkd/again: {}", "LOSS: only one of simkd and simkd/again can make"),
     ],
 )

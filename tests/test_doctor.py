@@ -14,6 +14,7 @@ import torch
 
 from kdframe import doctor, exit_codes
 from kdframe.commands import doctor as command
+from kdframe.config import load
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -113,8 +114,13 @@ def test_a_warning_stops_nothing(call) -> None:
     assert found["config"][0] == "ok"
     Path("runs").mkdir()
     Path("runs/run.json").write_text("{}")
-    code, found, _ = call("--config-file", "c.yaml", "OUTPUT_DIR", "runs")
-    assert code == 0 and found["OUTPUT_DIR"] == ("warning", "runs holds a run; train with --resume")
+    Path("runs/config.yaml").write_text(load("c.yaml").dump())
+    for words, said in (
+        ((), "runs holds a run; train with --resume"),
+        (("SEED", "9"), "runs holds the run of another config; name another folder"),
+    ):
+        code, found, _ = call("--config-file", "c.yaml", "OUTPUT_DIR", "runs", *words)
+        assert code == 0 and found["OUTPUT_DIR"] == ("warning", said)
 
 
 def test_a_setting_without_a_config_is_refused(call) -> None:

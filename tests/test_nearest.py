@@ -32,5 +32,11 @@ def test_a_slip_is_nearer_than_what_looks_alike() -> None:
     assert nearest("zebra", ["kd"]) == []
 
 
+def test_case_alone_is_nearer_than_a_slip() -> None:
+    assert nearest("KD", ["kd", "ad", "KDE"]) == ["kd"]
+    assert nearest("RESNT18", ["resnet18", "resnet50"]) == ["resnet18"]
+    assert nearest("adamW_x", ["AdamW", "sgd"]) == ["AdamW"]
+
+
 def test_at_most_three_are_named() -> None:
     assert len(nearest("xkd", ["akd", "bkd", "ckd", "dkd"])) == 3

@@ -191,6 +191,10 @@ def test_an_option_may_not_take_a_key_of_kdframes() -> None:
         ("os.path", "os.path is Python's own and has no part."),
         ("kdframe.run", "kdframe.run is kdframe's own; its parts are there without it."),
         ("torch.__main__", "it takes names of modules, as in [my_terms], not 'torch.__main__'."),
+        (
+            "my_terms.py",
+            "it takes names of modules, as in [my_terms]: 'my_terms.py' without its .py.",
+        ),
         ("'a;b'", "it takes names of modules, as in [my_terms], not 'a;b'."),
         ("../x", "it takes names of modules, as in [my_terms], not '../x'."),
         ("''", "it takes names of modules, as in [my_terms], not ''."),

@@ -11,7 +11,14 @@ import torch
 from kdframe import build, checkpoint
 from kdframe.build import Data
 from kdframe.config import Config, ConfigError, load
-from kdframe.preflight import bytes_of, preflight, refuse_groups, refuse_labels, size_of_state
+from kdframe.preflight import (
+    bytes_of,
+    preflight,
+    refuse_full,
+    refuse_groups,
+    refuse_labels,
+    size_of_state,
+)
 from kdframe.trainer import Trainer
 
 CONFIG = """
@@ -73,6 +80,14 @@ def test_a_disk_that_has_room_for_one_goes_on_with_a_run_that_has_one(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size // 2))
     with pytest.raises(OSError, match="a checkpoint takes"):
         preflight(config, data, trainer)
+
+
+def test_room_is_looked_for_above_a_folder_that_will_be_made(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    refuse_full(tmp_path / "new/deep", 1)
+    with pytest.raises(ConfigError, match=r"OUTPUT_DIR: nothing can be made in .*file: "):
+        refuse_full(tmp_path / "file/deep", 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("label", [-1, 36])

@@ -56,6 +56,8 @@ def test_its_head_has_the_command_that_runs_it(path) -> None:
     assert [words[1:4] for words in commands] == [
         ["tools/train_net.py", "--config-file", name(path)]
     ]
+    if path in CIFAR100:
+        assert [words[4:] for words in commands] == [["DATASET.DOWNLOAD", "true"]]
 
 
 @pytest.mark.parametrize("path", CIFAR100, ids=name)

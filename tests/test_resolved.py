@@ -135,6 +135,8 @@ def test_an_error_names_where_the_key_or_the_branch_above_it_was_set() -> None:
         ("LOSS.kd.STANDARDIZE", "x.yaml", 5),
         ("STUDENT.NAME", "student.yaml", 2),
         ("SOLVER.LR", "x.yaml", 0),
+        ("LOSS.kd", "command line", 0),
+        ("LOSS.kd/again", "x.yaml", 5),
     ):
         assert str(config.error(key, "why")) == f"{source}: {key}: why" + (
             f" (line {line})" if line else ""

@@ -100,9 +100,10 @@ def test_the_time_to_the_first_step_is_told_in_parts(where) -> None:
 
 
 def test_a_recipe_is_found_again(where, folder) -> None:
-    again = train(where, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", "again")
+    again = train(where, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", "again", "--resume")
     assert again.returncode == 0, again.stderr
-    assert "is trained in" not in again.stdout
+    assert again.stdout.count("is first trained in") == 0 < again.stdout.count("was trained in")
+    assert again.stdout.count("holds no checkpoint yet: the run starts at step 0") == 1
     assert results(where / "again")["teacher"] == results(folder)["teacher"]
 
 
@@ -214,6 +215,15 @@ def test_a_dry_run_leaves_nothing(where) -> None:
     assert done.returncode == 0, done.stderr
     assert "steps; about" in done.stdout and "peak memory" in done.stdout
     assert sorted(where.rglob("*")) == before
+
+
+def test_a_dry_run_looks_at_the_folder_of_the_run(where, folder) -> None:
+    for target, answer in (
+        (str(folder), "holds a run: --resume goes on with it"),
+        ("base.yaml/run", "OUTPUT_DIR: nothing can be made in base.yaml: Not a directory."),
+    ):
+        done = train(where, "--dry-run", "OUTPUT_DIR", target)
+        assert done.returncode == 2 and answer in done.stderr, done.stderr
 
 
 def test_a_loss_that_is_not_finite_ends_with_3_and_names_term_and_step(where) -> None:

@@ -72,13 +72,13 @@ def test_a_gradient_may_come_later_than_the_others(name) -> None:
     torch.testing.assert_close(late, alone)
 
 
-def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"timm has no 'adamm'. Did you mean adam\?"):
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(ValueError, match="timm has no optimizer 'adamm'"):
         make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)
 
 
 @pytest.mark.parametrize("name", ["adahessian", "fusedadam"])
 def test_an_optimizer_that_cannot_work_here_is_refused(name) -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
-    with pytest.raises(ValueError, match=f"OPTIMIZER: {name} (needs second|can't work here: )"):
+    with pytest.raises(ValueError, match=f"{name} (needs second|can't work here: )"):
         make_optimizer(name, [weight], lr=1, weight_decay=0, momentum=0, nesterov=False)

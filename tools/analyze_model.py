@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe analyze``, from a checkout; see kdframe/commands/analyze.py."""
 
 import sys

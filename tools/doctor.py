@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe doctor``, from a checkout; see kdframe/commands/doctor.py."""
 
 import sys

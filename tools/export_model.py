@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe export``, from a checkout; see kdframe/commands/export.py."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe parts``, from a checkout; see kdframe/commands/parts.py."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe taps``, from a checkout; see kdframe/commands/taps.py."""
 
 import sys

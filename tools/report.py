@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Makes a page of a run or a study; see ``kdframe.commands.report``."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Trains what a study's file names, and prints one table: every row over its seeds."""
 
 import sys

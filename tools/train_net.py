@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe train``, from a checkout; see kdframe/commands/train.py."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """``kdframe data``, from a checkout; see kdframe/commands/data.py."""
 
 import sys

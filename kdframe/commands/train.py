@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     again = args.resume or args.eval_only
     folder = run_folder.choose(draft.path.stem, draft.tree.OUTPUT_DIR, draft.tree.SEED, again)
     first = os.environ.get("RANK", "0") == "0"
-    if first and not (again or args.dry_run or args.print_config):
+    if first and not (again or args.print_config):
         run_folder.refuse_occupied(folder)
     if first and not (args.eval_only or args.dry_run or args.print_config):
         lock.refuse_busy(folder)

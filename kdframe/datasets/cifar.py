@@ -103,8 +103,9 @@ def fetch(kind: Any, root: str, download: bool, url: str) -> None:
     if not (download or check_integrity(archive, kind.tgz_md5)):
         broken = f" ({archive} is there, but broken or another file)" if archive.exists() else ""
         raise ValueError(
-            f"{root} has no whole {kind.__name__}{broken}: say DOWNLOAD true, with a mirror's "
-            f"address as URL if you like, or place {kind.filename} (md5 {kind.tgz_md5}) in {root}."
+            f"the folder {root} has no whole {kind.__name__}{broken}: say DATASET.DOWNLOAD true, "
+            f"with a mirror's address as DATASET.URL if you like, or place {kind.filename} "
+            f"(md5 {kind.tgz_md5}) there."
         )
     try:
         download_and_extract_archive(source, root, filename=kind.filename, md5=kind.tgz_md5)

@@ -76,8 +76,9 @@ class Torchvision(Dataset):
         try:
             self.source = kind(root, download=download, **splits[split])
         except (RuntimeError, OSError, ImportError) as error:  # some need scipy or h5py
-            hint = "" if download else " DOWNLOAD true fetches it."
-            raise ValueError(f"{root} has no whole {which}: {error}{hint}") from error
+            why = str(error).partition(" You can use download=True")[0]
+            hint = "" if download else " DATASET.DOWNLOAD true fetches it."
+            raise ValueError(f"the folder {root} has no whole {which}: {why}{hint}") from error
         names = getattr(self.source, "classes", range(count))
         self.which, self.classes = which, tuple(map(str, names))
         self.mean, self.std, self.own_size = mean, std, size == 0
