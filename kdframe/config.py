@@ -51,7 +51,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
     Raises:
         ConfigError: whatever is wrong and needs no part to be seen, in one line.
     """
-    return first_pass(find(path), [from_words(overrides)])
+    return first_pass(find(path), from_words(overrides))
 
 
 @dataclass(frozen=True)

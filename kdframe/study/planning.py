@@ -1,6 +1,7 @@
 """The runs behind a study's rows: recipes before those that need them, and none of them twice."""
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,6 @@ from kdframe.schema import is_path
 from kdframe.study.serving import cannot_serve
 from kdframe.study.written import Row, Study
 from kdframe.values import shown
-
-TRAIN = "tools/train_net.py"
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,12 @@ class Planned:
         """The command line that trains the very same."""
         if self.at:
             words = [*flat(self.config.shared), f"SEED={self.config.tree.SEED}"]
-            return [TRAIN, "--config-file", str(self.config.path), *words]
-        words = [*self.words, f"OUTPUT_DIR={self.folder}"]
-        return [TRAIN, "--config-file", str(self.file), *words]
+            return training(self.config.path, *words)
+        return training(self.file, *self.settings())
+
+    def settings(self) -> list[str]:
+        """The words after ``file`` on the command line of the run that has this one ``at`` it."""
+        return [*self.words] if self.at else [*self.words, f"OUTPUT_DIR={self.folder}"]
 
     def state(self) -> str:
         """Of what its folder holds: new, begun (running, stopped or died), failed or done."""
@@ -90,6 +92,13 @@ class Plan:
         for key in reversed([*self.runs]):  # those that need come after what they need
             kept |= {*self.runs[key].needs} if key in kept else set()
         return replace(self, runs={key: run for key, run in self.runs.items() if key in kept})
+
+
+def training(file: Path, *words: str) -> list[str]:
+    """The command line that trains a config, called as the study is: by a script, or installed."""
+    script = Path(sys.argv[0]).name == "run_study.py"
+    command = ["tools/train_net.py"] if script else ["kdframe", "train"]
+    return [*command, "--config-file", str(file), *words]
 
 
 def plan(study: Study) -> Plan:

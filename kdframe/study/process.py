@@ -68,7 +68,7 @@ def attend(
     alive, hold = os.pipe()
     order = {
         "file": str(planned.file),
-        "words": planned.command()[3:] if not planned.at else list(planned.words),
+        "words": planned.settings(),
         "at": planned.at,
         "digest": planned.digest,
         "folder": str(planned.folder),

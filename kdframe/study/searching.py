@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,7 +17,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from kdframe.config import ConfigError
 from kdframe.layers import Layer, overlay
+from kdframe.resolved import source_of
 from kdframe.run_folder import read_json
+from kdframe.schema import is_path
 from kdframe.signals import Stopped, stop_if
 from kdframe.study.alone import STORAGE, StorageFault
 from kdframe.study.best import write_found
@@ -26,7 +29,7 @@ from kdframe.study.planning import Planned, cache_layers, planned_row
 from kdframe.study.process import LIVES, Event, Outcome, attend
 from kdframe.study.space import Value
 from kdframe.study.storage import Heartbeat, open_storage, patiently
-from kdframe.study.written import SEARCHED, Study
+from kdframe.study.written import SEARCHED, Study, beside
 from kdframe.values import shown
 
 log = logging.getLogger("kdframe")
@@ -121,14 +124,19 @@ class Searching:
                 self.planned(0, {**self.end("low"), key: choice})
 
     def planned(self, slot: int, settings: dict[str, Value]) -> Planned:
-        """The run of a trial."""
+        """The run of a trial; a path among its settings is relative to the file that it is in."""
         data: dict[str, Any] = {"BASELINE": ""}  # a trial has no gain to tell
         for key, value in settings.items():
             nested: Any = value
+            if is_path(key) and value:
+                at = source_of(
+                    f"SEARCH.SPACE.{key}.CHOICES", self.written.sources, self.written.path
+                )
+                nested = str(beside(at, str(value)))
             for part in reversed(key.split(".")):
                 nested = {part: nested}
             overlay(data, nested, "", {})
-        layer = Layer(f"{self.written.path}: SEARCH.SPACE", self.written.path.parent, data)
+        layer = Layer(f"{self.written.path}: SEARCH.SPACE", Path(), data)
         key, folder = f"{SEARCHED}/t{slot}", self.written.output_dir / SEARCHED / f"t{slot}"
         return planned_row(
             self.written, self.row, self.row.seeds[0], [*self.cache, layer], key, folder
@@ -281,7 +289,7 @@ class Searching:
             ", ".join(f"{key} {shown(value)}" for key, value in best.params.items()),
         )
         log.info("%s", shlex.join(planned.command()))
-        paths = write_found(self.folder, self.study, self.search, self.row, self.trials())
+        paths = write_found(self.folder, self.study, self.search, planned, self.trials())
         log.info("%s", ", ".join(map(str, paths)))
 
 

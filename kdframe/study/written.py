@@ -12,6 +12,7 @@ from typing import Any, Literal
 from kdframe.config import Draft, first_pass
 from kdframe.layers import Layer, from_file, overlay
 from kdframe.resolved import source_of
+from kdframe.schema import is_path
 from kdframe.shipped import find
 from kdframe.study.space import Space, read_space
 from kdframe.values import ConfigError, Key, hint, shown, take, unknown
@@ -247,7 +248,24 @@ def overrides(holder: Mapping[str, Any], key: str, path: Path, sources: Mapping[
     for name in OWN:
         if name in given:
             raise ConfigError(f"{source}: {key}.{name}: a study sets it for every run itself.")
-    return Layer(f"{source}: {key}", Path(source).parent, given)
+    data = reached(given, f"{key}.", path, sources)
+    return Layer(f"{source}: {key}", Path(), data)
+
+
+def reached(
+    given: Mapping[str, Any], at: str, path: Path, sources: Mapping[str, str], above: str = ""
+) -> dict[str, Any]:
+    """Settings whose paths are as reached from the working folder; each is relative to its file."""
+    data: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            data[key] = reached(value, at, path, sources, f"{name}.")
+        elif isinstance(value, str) and value and is_path(name):
+            data[key] = str(beside(source_of(at + name, sources, path), value))
+        else:
+            data[key] = value
+    return data
 
 
 def read_search(

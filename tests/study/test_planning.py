@@ -33,12 +33,36 @@ def test_a_recipe_that_is_no_row_comes_first(here) -> None:
     assert names == ["teacher", "student", "kd/s0"]
 
 
+def after_option(command: list[str]) -> list[str]:
+    return command[command.index("--config-file") + 1 :]
+
+
+def test_a_command_is_called_as_the_study_was(planned, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tools/run_study.py", "--study", "study.yaml"])
+    assert planned.runs["kd/s0"].command()[:2] == ["tools/train_net.py", "--config-file"]
+    monkeypatch.setattr("sys.argv", ["/usr/bin/kdframe", "study"])
+    assert planned.runs["kd/s0"].command()[:3] == ["kdframe", "train", "--config-file"]
+
+
 def test_every_command_trains_the_very_config(planned) -> None:
     for run in planned.runs.values():
-        words = run.command()
-        again = load(words[2], words[3:])
+        file, *words = after_option(run.command())
+        again = load(file, words)
         assert again.digest() == run.digest, run.key
         assert str(run.folder) == again.tree.OUTPUT_DIR
+
+
+def test_a_term_that_the_study_drops_and_a_row_brings_back_is_new(here) -> None:
+    """Whoever trains the row by its command has the default temperature too."""
+    (here / "warm.yaml").write_text("_BASE_: kd.yaml\nLOSS: {kd: {TEMPERATURE: 7}}\n")
+    (here / "one.yaml").write_text(
+        "OVERRIDES: {LOSS: {kd: null}}\n"
+        "ROWS: {a: {CONFIG: warm.yaml, OVERRIDES: {LOSS: {kd: {WEIGHT: 2}}}}}\n"
+    )
+    run = plan(read_study("one.yaml")).runs["a/s0"]
+    again = load(run.file, run.settings())
+    assert run.config.tree.LOSS.kd.TEMPERATURE == again.tree.LOSS.kd.TEMPERATURE == 4.0
+    assert again.digest() == run.digest
 
 
 def test_a_recipes_command_trains_the_recipe(here) -> None:
@@ -46,8 +70,8 @@ def test_a_recipes_command_trains_the_recipe(here) -> None:
         "OVERRIDES: {DATASET: {TEST: 108}}\nROWS: {kd: {CONFIG: kd.yaml}}\n"
     )
     for run in plan(read_study("one.yaml")).runs.values():
-        words = run.command()
-        assert load(words[2], words[3:]).digest() == run.digest, run.key
+        file, *words = after_option(run.command())
+        assert load(file, words).digest() == run.digest, run.key
 
 
 def test_the_cache_serves_those_that_it_can_and_the_others_are_told(planned) -> None:

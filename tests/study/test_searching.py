@@ -84,6 +84,30 @@ def test_it_finds_the_best_and_writes_a_config_that_loads(search) -> None:
     assert config.warnings == ()
 
 
+def test_paths_that_are_sought_are_of_their_file_and_the_best_loads_anywhere(
+    search, here, tmp_path_factory, monkeypatch
+) -> None:
+    """SPACE is of a study that this one stands on, in another folder; OUTPUT_DIR is outside."""
+    (here / "big.yaml").write_text("_BASE_: teacher.yaml\nSTUDENT: {WIDTH: 24}\n")
+    (here / "base").mkdir()
+    (here / "base/common.yaml").write_text(
+        "SEARCH: {ROW: kd, SAMPLER: grid, SPACE: {TEACHER: {CONFIG: {CHOICES: [../teacher.yaml, "
+        "../big.yaml]}}, SOLVER: {LR: {CHOICES: [0.1, 0.5]}}}}\n"
+    )
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = "_BASE_: base/common.yaml\nROWS: {{kd: {{CONFIG: kd.yaml}}}}\n# {more}"
+    monkeypatch.setitem(globals(), "SEARCH", f"OUTPUT_DIR: {elsewhere}\n{text}")
+    found = search("")
+    trials = work(found)
+    assert {trial["TEACHER.CONFIG"] for trial in trials} == {"../teacher.yaml", "../big.yaml"}
+    best = load(elsewhere / "search/best.yaml")
+    digests = {
+        found.planned(0, {"TEACHER.CONFIG": teacher, "SOLVER.LR": 0.1}).digest
+        for teacher in ("../teacher.yaml", "../big.yaml")
+    }
+    assert len(digests) == 2 and best.digest() in digests
+
+
 def test_a_picture_shows_what_mattered(search) -> None:
     work(search("TRIALS: 12\n  PRUNER: none"))
     picture = imread("runs/studies/s/search/importance.png")
