@@ -237,8 +237,9 @@ def refuse_changed(study_plan: Plan) -> None:
         ConfigError: with the row, the key, what it was and what it is.
     """
     for run in study_plan.runs.values():
-        about, path = read_json(run.folder / "run.json"), run.folder / "config.yaml"
-        if not run.row or about is None or not path.exists():
+        about = read_json(run.folder / "run.json") or {"trained": False}
+        path = run.folder / "config.yaml"
+        if not run.row or not about.get("trained", True) or not path.exists():
             continue
         changed = run.config.differences(yaml.safe_load(path.read_text()))
         way_out = "what is there stays: another OUTPUT_DIR or another row starts anew."
@@ -262,12 +263,14 @@ def settle_link(run: Planned) -> None:
     """
     if run.link is None:
         return
-    if not run.folder.exists() and not run.folder.is_symlink():
+    for name in (run.folder, run.link):
+        if name.is_symlink() and not name.exists():  # what it led to was removed
+            name.unlink(missing_ok=True)
+    if not run.folder.exists():
+        run.link.mkdir(parents=True, exist_ok=True)  # first, so that no link leads nowhere
         make_link(run.folder, run.link)
     elif not run.folder.is_symlink() and not run.link.exists():
         make_link(run.link, run.folder)  # it was trained here before it was anyone's recipe
-    if run.folder.is_symlink():
-        run.folder.resolve().mkdir(parents=True, exist_ok=True)
 
 
 def make_link(name: Path, target: Path) -> None:

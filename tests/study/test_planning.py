@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdframe.config import ConfigError, load
+from kdframe.run import recipe_folder
 from kdframe.study.planning import Plan, plan, refuse_changed, settle_link
 from kdframe.study.written import read_study
 
@@ -99,7 +100,8 @@ def test_picked_rows_bring_what_they_need(planned) -> None:
 def test_a_config_that_changed_under_a_run_is_named(planned, here) -> None:
     run = planned.runs["kd/s0"]
     run.folder.mkdir(parents=True)
-    (run.folder / "run.json").write_text(json.dumps({"state": "done", "config": run.digest}))
+    about = {"state": "done", "config": run.digest}
+    (run.folder / "run.json").write_text(json.dumps(about))
     (run.folder / "config.yaml").write_text(run.config.dump())
     refuse_changed(planned)
     text = (here / "study.yaml").read_text()
@@ -108,6 +110,8 @@ def test_a_config_that_changed_under_a_run_is_named(planned, here) -> None:
     )
     with pytest.raises(ConfigError) as caught:
         refuse_changed(plan(read_study("study.yaml")))
+    (run.folder / "run.json").write_text(json.dumps({**about, "trained": False}))
+    refuse_changed(plan(read_study("study.yaml")))  # it never got to training: it is no run
     assert str(caught.value).startswith(
         "study.yaml: ROWS.kd: LOSS.kd.TEMPERATURE was 4.0 in runs/studies/study/kd/s0, and is 8.0"
     )
@@ -128,3 +132,33 @@ def test_a_row_that_was_trained_before_anyone_needed_it_stays(planned) -> None:
     assert run.link is not None and not run.folder.is_symlink()
     assert run.link.resolve() == run.folder.resolve()
     shutil.rmtree(run.folder)
+
+
+@pytest.mark.parametrize("first", ["row", "recipe"])
+@pytest.mark.parametrize("gone", ["row", "recipe"])
+def test_a_row_whose_folder_was_removed_begins_anew(planned, first, gone) -> None:
+    """Whichever of the two is the link: what is left leads nowhere."""
+    run = planned.runs["student/s0"]
+    assert run.link is not None
+    if first == "row":
+        run.folder.mkdir(parents=True)
+    settle_link(run)
+    left = {"row": run.link, "recipe": run.folder}[gone]
+    removed = {"row": run.folder, "recipe": run.link}[gone]
+    if removed.is_symlink():
+        removed.unlink()
+    else:
+        shutil.rmtree(removed)
+    again = plan(read_study("study.yaml")).runs["student/s0"]
+    assert again.link == run.link
+    settle_link(again)
+    assert left.resolve() == removed.resolve() and left.is_dir()
+
+
+def test_a_recipe_s_folder_is_no_link_that_leads_nowhere(planned, here) -> None:
+    """Nor is a run without a study stopped by what a removed study left in runs/recipes."""
+    run = planned.runs["student/s0"]
+    run.folder.mkdir(parents=True)
+    settle_link(run)
+    shutil.rmtree(here / "runs/studies")
+    assert recipe_folder(run.config) == run.link and not run.link.is_symlink()
