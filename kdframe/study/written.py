@@ -118,7 +118,7 @@ class Study:
         return first_pass(row.config, layers, f"{self.path}: ROWS.{row.name}.CONFIG: ")
 
     def refuse_unknown(self, rows: Sequence[str], seeds: Sequence[int]) -> None:
-        """Rows and seeds that a command line picks must be there.
+        """Rows and seeds that a command line picks must be there, and one row have one of both.
 
         Raises:
             ConfigError: there is no such row, or no row has that seed.
@@ -130,6 +130,10 @@ class Study:
         for seed in seeds:
             if seed not in there:
                 raise ConfigError(f"command line: --seeds: no row has the seed {seed}.")
+        if rows and seeds and not any({*seeds} & {*self.rows[name].seeds} for name in rows):
+            raise ConfigError(
+                f"command line: --seeds: none of {', '.join(rows)} has one of {shown([*seeds])}."
+            )
 
 
 def read_study(path: str | Path) -> Study:
@@ -287,6 +291,11 @@ def read_search(
             f"{shown(metric)}.{hint(near)}"
         )
     space = read_space(given.get("SPACE"), source)
+    for key in OWN:
+        if key in space.ranges:
+            raise ConfigError(
+                f"{source}: SEARCH.SPACE.{key}: a study sets it for every run itself."
+            )
     if mine["SAMPLER"] == "grid":
         size = space.grid_size(source)
         if "TRIALS" in given and mine["TRIALS"] != size:

@@ -1,5 +1,6 @@
 """A run's process as the study sees it: what it is told when, and how it ended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,10 @@ import pytest
 
 from kdframe.signals import Stopped
 from kdframe.study import alone, process
-from kdframe.study.alone import Alone
-from kdframe.study.planning import plan
+from kdframe.study.alone import Alone, RunsFailed
+from kdframe.study.planning import Planned, plan
 from kdframe.study.process import Outcome, outcome, watch
+from kdframe.study.tasks import Work
 from kdframe.study.written import read_study
 
 IMPORTS = """
@@ -92,3 +94,18 @@ def test_a_signal_between_two_runs_ends_the_study_and_fails_none(here, monkeypat
     with pytest.raises(Stopped):
         work.work()
     assert begun == ["a/s0"] and not work.failed
+
+
+def test_why_all_rows_failed_is_told_though_a_recipe_is_done(here, monkeypatch) -> None:
+    def attend(run: Planned, **_) -> Outcome:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if run.row:
+            return Outcome(3, "diverged")
+        (run.folder / "results.json").write_text(json.dumps({"config": run.digest}))
+        return Outcome(0, "")
+
+    monkeypatch.setattr(alone, "attend", attend)
+    (here / "one.yaml").write_text("ROWS: {kd: {CONFIG: kd.yaml}}\n")
+    with pytest.raises(RunsFailed, match=r"kd/s0 \(diverged\)") as failed:
+        Work(read_study("one.yaml"), [], [], "", 1, 8, retry=False, debug=False).train()
+    assert failed.value.exit_code == 3

@@ -18,6 +18,7 @@ from kdframe.study.alone import RunsFailed, StorageFault
 from kdframe.study.planning import Planned, plan
 from kdframe.study.process import Outcome
 from kdframe.study.sharing import Sharing
+from kdframe.study.tasks import Work
 from kdframe.study.written import read_study
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -123,7 +124,7 @@ def queue(here, sqlite, monkeypatch):
             run.folder.mkdir(parents=True, exist_ok=True)
             (run.folder / "run.json").write_text('{"state": "running"}')
             if not code:
-                found = {"test": {"top1": 50.0}, "config": run.digest}
+                found = {"test": {"top1": 50.0}, "config": run.digest, "seconds": 1.0}
                 (run.folder / "results.json").write_text(json.dumps(found))
             return Outcome(code, "said why")
 
@@ -161,6 +162,25 @@ def test_a_run_that_loses_one_process_after_another_has_failed(queue) -> None:
     with pytest.raises(RunsFailed, match=r"1 of 2 runs failed: a/s0 \(said why\)") as failed:
         killed.end()
     assert failed.value.exit_code == 6
+
+
+def of_row_a(url: str) -> Work:
+    return Work(read_study("two.yaml"), ["a"], [], url, 1, 8, retry=False, debug=False)
+
+
+def test_a_worker_of_one_row_leaves_the_others_figures_in_the_table(queue, here, sqlite) -> None:
+    queue().work(lambda: 0, retry=False, debug=False)
+    shutil.rmtree(here / "runs/studies/two/b")  # another machine's
+    of_row_a(sqlite).train()
+    rows = json.loads((here / "runs/studies/two/study.json").read_text())["rows"]
+    assert rows["b"]["top1"]["mean"] == 50.0
+
+
+def test_why_the_only_row_failed_is_told_though_there_is_no_table(queue, sqlite) -> None:
+    queue(3)
+    with pytest.raises(RunsFailed, match=r"a/s0 \(said why\)") as failed:
+        of_row_a(sqlite).train()
+    assert failed.value.exit_code == 3
 
 
 def test_figures_travel_through_the_storage(there, tmp_path, sqlite, run_study) -> None:

@@ -99,6 +99,10 @@ STUDENT = "ROWS: {student: {CONFIG: student.yaml}}\n"
         ),
         (STUDENT + "SEARCH: {ROW: studnt}", "SEARCH.ROW: there is no row 'studnt'. Did you mean"),
         (STUDENT + "SEARCH: {ROW: student}", "SEARCH.SPACE takes a mapping as a config has it"),
+        (
+            STUDENT + "SEARCH: {ROW: student, SPACE: {SEED: {CHOICES: [3, 4]}}}",
+            "study.yaml: SEARCH.SPACE.SEED: a study sets it for every run itself.",
+        ),
         (STUDENT + SEARCH.format("METRIC: test/top1"), "not 'test/top1'. Did you mean val/top1?"),
         (STUDENT + SEARCH.format("SAMPLER: tp"), "one of tpe, random, grid, not 'tp'."),
         (STUDENT + SEARCH.format("SAMPLER: grid"), "SOLVER.LR needs CHOICES or a STEP"),
