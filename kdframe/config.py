@@ -57,7 +57,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> "Draft":
     Raises:
         ConfigError: whatever is wrong and needs no part to be seen, in one line.
     """
-    return first_pass(find(path), [from_words(overrides, known_keys({}))])
+    return first_pass(find(path), from_words(overrides, known_keys({})))
 
 
 @dataclass(frozen=True)

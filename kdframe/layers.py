@@ -79,15 +79,17 @@ def tree_of(config: Path) -> list[Path]:
     return [folder for folder in widest if not set(folder.parents) & set(widest)]
 
 
-def from_words(words: Sequence[str], known: Iterable[str] = ()) -> Layer:
-    """The layer of a command line's ``KEY VALUE`` and ``KEY=VALUE``; values are YAML.
+def from_words(words: Sequence[str], known: Iterable[str] = ()) -> list[Layer]:
+    """The layers of a command line's ``KEY VALUE`` and ``KEY=VALUE``; values are YAML.
+
+    It is one, but that a word which brings back what a word before it dropped begins another.
 
     ``known``: keys that are named where one is written in small letters.
 
     Raises:
         ConfigError: a word that is no key, a key without value, a value that is no YAML.
     """
-    data: dict[str, Any] = {}
+    layers = [Layer("command line", Path(), {})]
     rest = iter(words)
     for word in rest:
         key, sign, text = word.partition("=")
@@ -103,8 +105,19 @@ def from_words(words: Sequence[str], known: Iterable[str] = ()) -> Layer:
         setting: Any = parse(value, f"command line: {key}")[0] if value else ""
         for part in reversed(key.split(".")):
             setting = {part: setting}
-        overlay(data, setting, "command line", {})
-    return Layer("command line", Path(), data)
+        if brings_back(setting, layers[-1].data):
+            layers.append(Layer("command line", Path(), {}))
+        overlay(layers[-1].data, setting, "command line", {})
+    return layers
+
+
+def brings_back(data: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether ``data`` has a mapping where ``before`` has null: one mapping can't hold both."""
+    return any(
+        before[key] is None or (isinstance(before[key], dict) and brings_back(value, before[key]))
+        for key, value in data.items()
+        if isinstance(value, dict) and key in before
+    )
 
 
 def overlay(

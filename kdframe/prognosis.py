@@ -7,7 +7,7 @@ import torch
 
 from kdframe import build
 from kdframe.config import Config, ConfigError
-from kdframe.doctor import Finding, available, writable
+from kdframe.doctor import Finding, writable
 from kdframe.dry_run import Estimate, duration, estimate
 from kdframe.exit_codes import code_of, sentence
 from kdframe.resuming import refuse_other_config
@@ -84,9 +84,8 @@ def costs(config: Config, device: torch.device, found: Estimate) -> Iterator[Fin
         "ok", "time",
         f"about {duration(found.seconds)} for {found.steps:,} steps, recipes yet to train included",
     )  # fmt: skip
-    free = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else available()
     text = f"{found.memory / 2**30:.1f} GiB at the peak of three steps"
-    if device.type == "cuda" and free and found.memory > TIGHT * free:
+    if device.type == "cuda" and found.memory > TIGHT * free_on(device):
         yield Finding("warning", "memory", text, "a smaller SOLVER.BATCH_SIZE, or ACCUMULATE")
     else:
         yield Finding("ok", "memory", text)
@@ -94,3 +93,8 @@ def costs(config: Config, device: torch.device, found: Estimate) -> Iterator[Fin
     place = writable(folder, found.disk / TIGHT)
     need = f"the run takes about {found.disk / 1e6:,.1f} MB; {place.said}"
     yield place._replace(about="disk", said=need)
+
+
+def free_on(device: torch.device) -> int:
+    """Bytes of a CUDA device that no other process has; this one keeps what three steps took."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)

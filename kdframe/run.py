@@ -179,9 +179,15 @@ def needed(config: Config) -> dict[str, Config]:
 
 
 def recipe_folder(recipe: Config) -> Path:
-    """Where a recipe's run is, or will be: found by the digest of its config, under any name."""
+    """Where a recipe's run is, or will be: found by the digest of its config, under any name.
+
+    A link to a study's row goes when the row was removed.
+    """
     digest = recipe.digest()[:12]
-    there = sorted(RECIPES.glob(f"*-{digest}"))
+    found = sorted(RECIPES.glob(f"*-{digest}"))
+    there = [folder for folder in found if folder.exists()]
+    for link in set(found) - set(there):
+        link.unlink(missing_ok=True)
     return there[0] if there else RECIPES / f"{recipe.path.stem}-{digest}"
 
 

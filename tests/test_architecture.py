@@ -117,7 +117,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "study",
         "analysis", "checkpoint", "doctor", "prognosis", "samples", "shipping",
         "build", "config", "dry_run", "exit_codes", "parallel", "registry", "reports", "run",
-        "lock", "run_folder", "shipped", "signals", "together", "values",
+        "layers", "lock", "run_folder", "shipped", "signals", "together", "values",
         "writing",
     },
     "__main__": {"commands"},

@@ -15,6 +15,8 @@ import torch
 from kdframe import doctor, exit_codes
 from kdframe.commands import doctor as command
 from kdframe.config import load
+from kdframe.dry_run import Estimate
+from kdframe.prognosis import costs
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -75,6 +77,17 @@ def test_a_config_s_data_recipes_time_memory_and_disk_are_told(call) -> None:
     assert "t.yaml will be trained first" in found["TEACHER.CONFIG"][1]
     assert "for 18 steps" in found["time"][1]
     assert "GiB at the peak" in found["memory"][1] and " MB; runs can be " in found["disk"][1]
+
+
+def test_memory_that_other_processes_have_is_not_free(monkeypatch) -> None:
+    """Of 80 GiB another has 40, and this process kept 10 for its three steps."""
+    GiB = 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * GiB, 80 * GiB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10 * GiB)
+    for peak, level in ((35, "ok"), (39, "warning")):
+        found = Estimate(steps=9, seconds=1.0, memory=peak * GiB, disk=1e6)
+        said = {one.about: one for one in costs(load("c.yaml"), torch.device("cuda"), found)}
+        assert said["memory"].level == level
 
 
 def test_nothing_is_left_behind(call, work) -> None:

@@ -111,13 +111,21 @@ def test_eight_files_may_stand_in_a_chain_and_nine_may_not(tmp_path) -> None:
 def test_settings_come_as_two_words_or_as_one() -> None:
     words = ["SOLVER.LR", "1e-3", "DATASET.ROOT", "a=b", "LOSS.kd={WEIGHT: .5}", "LOSS.kd.P", "[1]"]
     words += ["LOSS.at", "null", "OUTPUT_DIR=", "SOLVER.LR=2", "STUDENT.NAME=a=b"]
-    assert from_words(words).data == {
+    (layer,) = from_words(words)
+    assert layer.data == {
         "SOLVER": {"LR": 2},
         "DATASET": {"ROOT": "a=b"},
         "LOSS": {"kd": {"WEIGHT": 0.5, "P": [1]}, "at": None},
         "OUTPUT_DIR": "",
         "STUDENT": {"NAME": "a=b"},
     }
+
+
+@pytest.mark.parametrize("again", ["LOSS.kd.WEIGHT=2", "LOSS.kd={}", "LOSS={kd: {WEIGHT: 2}}"])
+def test_what_words_drop_and_bring_back_was_dropped(again) -> None:
+    first, second = from_words(["LOSS.at={}", "LOSS.kd=null", again])
+    assert first.data == {"LOSS": {"at": {}, "kd": None}} and "kd" in second.data["LOSS"]
+    assert len(from_words([again, "LOSS.kd=null", "LOSS.at={}"])) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 from kdframe import shipped
 from kdframe.commands import usage
 from kdframe.config import ConfigError
+from kdframe.layers import text_of
 from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Part, Registry, UnknownPart
 from kdframe.reports import methods
 from kdframe.values import hint, shown
@@ -127,7 +128,7 @@ def written(name: str) -> Iterator[str]:
     """
     path = shipped.find(name)
     yield f"# {path}"
-    yield path.read_text().rstrip()
+    yield text_of(path, "").rstrip()
 
 
 def file_of(part: Part) -> Path:

@@ -1,11 +1,10 @@
 """Trains what a study's file names, and prints one table: every row over its seeds."""
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 
 from kdframe.commands import usage
+from kdframe.commands.train import talk
 from kdframe.config import ConfigError
 from kdframe.study.written import read_study
 
@@ -54,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, seeds = split(args.rows), numbers(args.seeds)
     if args.worker and not args.storage:
         raise ConfigError("command line: --worker: it takes its runs from a --storage.")
-    grace = args.grace or 3 * args.heartbeat
+    refuse_idle(args)
+    grace = 3 * args.heartbeat if args.grace is None else args.grace
     if args.heartbeat < 1 or grace <= args.heartbeat:
         raise ConfigError("command line: --heartbeat is from 1, and --grace is above it.")
     study = read_study(args.study)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from kdframe.study import tasks
 
-    talk()
+    talk(first=True)
     work = tasks.Work(
         study=study,
         rows=rows,
@@ -85,6 +85,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         work.train()
 
 
+def refuse_idle(args: argparse.Namespace) -> None:
+    """An option that would say nothing is an error.
+
+    Raises:
+        ConfigError: naming both options.
+    """
+    how = [name for name in ("search", "dry_run", "report_only") if getattr(args, name)]
+    goes_with = {"rows": ["dry_run"], "seeds": ["dry_run"], "retry_failed": []}
+    for name, those in goes_with.items():
+        if getattr(args, name) and how and how[0] not in those:
+            option, other = (f"--{word.replace('_', '-')}" for word in (name, how[0]))
+            raise ConfigError(f"command line: {option} says nothing with {other}.")
+
+
 def split(words: str) -> list[str]:
     """``a,b`` as a list."""
     return [word.strip() for word in words.split(",") if word.strip()]
@@ -98,12 +112,3 @@ def numbers(words: str) -> list[int]:
         raise ConfigError(
             f"command line: --seeds takes whole numbers with commas, not {words!r}."
         ) from None
-
-
-def talk() -> None:
-    """The console: what kdframe logs in this process."""
-    logger = logging.getLogger("kdframe")
-    logger.setLevel(logging.INFO)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kdframe.signals import Stopped
+from kdframe.signals import Stopped, stop_if
 from kdframe.study.display import Display
 from kdframe.study.folder import Failures
 from kdframe.study.planning import Plan, Planned
@@ -63,6 +63,7 @@ class Alone:
         runs = self.plan.runs.values()
         with Display(self.plan.study.name, len(runs)) as display:
             for number, run in enumerate(runs):
+                stop_if(self.asked())
                 display.count(number)
                 self.take(run, display)
             display.count(len(runs))

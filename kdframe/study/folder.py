@@ -58,7 +58,10 @@ class StudyFolder:
         self.path, self.shared = path, shared
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"OUTPUT_DIR: {self.path} can't be made: {error}.") from error
         self.lock = (self.path / ".lock").open("a+")
         how = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:

@@ -1,6 +1,7 @@
 """The runs behind a study's rows: recipes before those that need them, and none of them twice."""
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,6 @@ from kdframe.schema import is_path
 from kdframe.study.serving import cannot_serve
 from kdframe.study.written import Row, Study
 from kdframe.values import shown
-
-TRAIN = "tools/train_net.py"
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,12 @@ class Planned:
         """The command line that trains the very same."""
         if self.at:
             words = [*flat(self.config.shared), f"SEED={self.config.tree.SEED}"]
-            return [TRAIN, "--config-file", str(self.config.path), *words]
-        words = [*self.words, f"OUTPUT_DIR={self.folder}"]
-        return [TRAIN, "--config-file", str(self.file), *words]
+            return training(self.config.path, *words)
+        return training(self.file, *self.settings())
+
+    def settings(self) -> list[str]:
+        """The words after ``file`` on the command line of the run that has this one ``at`` it."""
+        return [*self.words] if self.at else [*self.words, f"OUTPUT_DIR={self.folder}"]
 
     def state(self) -> str:
         """Of what its folder holds: new, begun (running, stopped or died), failed or done."""
@@ -90,6 +92,13 @@ class Plan:
         for key in reversed([*self.runs]):  # those that need come after what they need
             kept |= {*self.runs[key].needs} if key in kept else set()
         return replace(self, runs={key: run for key, run in self.runs.items() if key in kept})
+
+
+def training(file: Path, *words: str) -> list[str]:
+    """The command line that trains a config, called as the study is: by a script, or installed."""
+    script = Path(sys.argv[0]).name == "run_study.py"
+    command = ["tools/train_net.py"] if script else ["kdframe", "train"]
+    return [*command, "--config-file", str(file), *words]
 
 
 def plan(study: Study) -> Plan:
@@ -228,8 +237,9 @@ def refuse_changed(study_plan: Plan) -> None:
         ConfigError: with the row, the key, what it was and what it is.
     """
     for run in study_plan.runs.values():
-        about, path = read_json(run.folder / "run.json"), run.folder / "config.yaml"
-        if not run.row or about is None or not path.exists():
+        about = read_json(run.folder / "run.json") or {"trained": False}
+        path = run.folder / "config.yaml"
+        if not run.row or not about.get("trained", True) or not path.exists():
             continue
         changed = run.config.differences(yaml.safe_load(path.read_text()))
         way_out = "what is there stays: another OUTPUT_DIR or another row starts anew."
@@ -253,12 +263,14 @@ def settle_link(run: Planned) -> None:
     """
     if run.link is None:
         return
-    if not run.folder.exists() and not run.folder.is_symlink():
+    for name in (run.folder, run.link):
+        if name.is_symlink() and not name.exists():  # what it led to was removed
+            name.unlink(missing_ok=True)
+    if not run.folder.exists():
+        run.link.mkdir(parents=True, exist_ok=True)  # first, so that no link leads nowhere
         make_link(run.folder, run.link)
     elif not run.folder.is_symlink() and not run.link.exists():
         make_link(run.link, run.folder)  # it was trained here before it was anyone's recipe
-    if run.folder.is_symlink():
-        run.folder.resolve().mkdir(parents=True, exist_ok=True)
 
 
 def make_link(name: Path, target: Path) -> None:

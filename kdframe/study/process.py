@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kdframe.signals import STOPPING
 from kdframe.study.planning import Planned, settle_link
 
 POLL = 0.2  # seconds
 PATIENCE = 30.0  # seconds that a process has which was asked to stop before its first step
 PREFIX = "error: "
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOPPED = tuple(128 + number for number in STOPPING)
+LIVES = 3  # processes that a run may lose, all workers together, until it has failed
 Event = dict[str, Any]
 
 
@@ -37,6 +39,11 @@ class Outcome:
     def stopped(self) -> bool:
         """By a signal, with a checkpoint where there was a step."""
         return self.code in STOPPED
+
+    @property
+    def died(self) -> bool:
+        """It, a worker of it or its memory gave out."""
+        return self.code == 6
 
 
 def attend(
@@ -61,7 +68,7 @@ def attend(
     alive, hold = os.pipe()
     order = {
         "file": str(planned.file),
-        "words": planned.command()[3:] if not planned.at else list(planned.words),
+        "words": planned.settings(),
         "at": planned.at,
         "digest": planned.digest,
         "folder": str(planned.folder),
@@ -83,11 +90,11 @@ def attend(
         os.close(events)
         os.close(alive)
         try:
-            watch(process, pipe.fileno(), asked, told)
+            stop = watch(process, pipe.fileno(), asked, told)
         finally:
             os.close(hold)  # whatever happened here, the run doesn't go on unseen
         stderr.seek(0)
-        return outcome(process.returncode, stderr.read(), debug)
+        return outcome(process.returncode, stop, stderr.read(), debug)
 
 
 def watch(
@@ -95,19 +102,28 @@ def watch(
     pipe: int,
     asked: Callable[[], int],
     told: Callable[[Event], bool],
-) -> None:
-    """Hears what a process tells, and stops it when it should."""
-    begun, stopping = False, 0.0
+) -> int:
+    """Hears what a process tells, and stops it when it should; returns the signal that asked to.
+
+    Before its first event a process may have no answer to a signal but Python's own: SIGINT would
+    be an error of whatever it imports, and SIGUSR1, which asks to save, the end of it.
+    """
+    begun, saves, stop, since = False, False, 0, 0.0
     for event in lines(process, pipe):
         begun = begun or event is not None
         number = asked()
-        if event is not None and not told(event):
-            number = number or signal.SIGTERM
-        if number and not stopping:
-            stopping = time.monotonic()
-            process.send_signal(number)
-        if stopping and not begun and time.monotonic() - stopping > PATIENCE:
+        saves = saves or number == signal.SIGUSR1
+        if event is not None and not told(event) and number not in STOPPING:
+            number = signal.SIGTERM
+        if number in STOPPING and not stop:
+            stop, since = number, time.monotonic()
+            process.send_signal(stop if begun else signal.SIGTERM)
+        if saves and begun and not stop:
+            saves = False
+            process.send_signal(signal.SIGUSR1)
+        if stop and not begun and time.monotonic() - since > PATIENCE:
             process.kill()  # it waits for another process's lock, or reads data: nothing to save
+    return stop
 
 
 def lines(process: subprocess.Popen[bytes], pipe: int) -> Iterator[Event | None]:
@@ -129,13 +145,16 @@ def lines(process: subprocess.Popen[bytes], pipe: int) -> Iterator[Event | None]
             yield json.loads(line)
 
 
-def outcome(code: int, stderr: str, debug: bool) -> Outcome:
-    """Reads what a process left."""
+def outcome(code: int, stop: int, stderr: str, debug: bool) -> Outcome:
+    """Reads what a process left; ``stop`` is the signal that it was asked to stop by, if it was."""
     if debug and stderr:
         print(stderr, end="", file=sys.stderr)
-    said = [line for line in stderr.splitlines() if line.strip()]
+    if stop and (code < 0 or code in STOPPED):
+        return Outcome(128 + stop, f"stopped by {signal.Signals(stop).name}")
     if code < 0:
         name = signal.Signals(-code).name
         return Outcome(6, f"its process was ended by {name}, maybe for want of memory")
-    last = said[-1] if said else f"it ended with exit code {code}"
+    said = [line for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in said if line.startswith(PREFIX)]  # what libraries say may follow it
+    last = [f"it ended with exit code {code}", *said, *errors][-1]
     return Outcome(code, last.removeprefix(PREFIX))

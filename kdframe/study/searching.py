@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,26 +17,28 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from kdframe.config import ConfigError
 from kdframe.layers import Layer, overlay
-from kdframe.plan import seed_of
+from kdframe.resolved import source_of
 from kdframe.run_folder import read_json
-from kdframe.signals import Stopped
+from kdframe.schema import is_path
+from kdframe.signals import Stopped, stop_if
+from kdframe.study.alone import STORAGE, StorageFault
 from kdframe.study.best import write_found
 from kdframe.study.display import Display
+from kdframe.study.drawing import pruner, sampler, suggest
 from kdframe.study.planning import Planned, cache_layers, planned_row
-from kdframe.study.process import Event, Outcome, attend
-from kdframe.study.space import Range, Value
+from kdframe.study.process import LIVES, Event, Outcome, attend
+from kdframe.study.space import Value
 from kdframe.study.storage import Heartbeat, open_storage, patiently
-from kdframe.study.written import SEARCHED, Search, Study
+from kdframe.study.written import SEARCHED, Study, beside
 from kdframe.values import shown
 
 log = logging.getLogger("kdframe")
 
-SLOT, FAILED, DROPPED, HOST = "slot", "failed", "dropped", "host"
+SLOT, FAILED, DIED, DROPPED, HOST = "slot", "failed", "died", "dropped", "host"
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 LOOK = 1.0  # seconds
 FALLING = ("val/nll", "val/ece")  # the lower, the better
-STARTUP = 5  # trials before the median prunes
 
 
 class Searching:
@@ -76,8 +79,9 @@ class Searching:
         )
         self.refuse_other()
         if self.search.sampler == "grid":
-            for point in self.search.space.grid():
-                patiently(self.study.enqueue_trial, point, skip_if_exists=True)
+            for slot, point in enumerate(self.search.space.grid()):
+                slots = {SLOT: slot}  # another worker may add the same at this moment
+                patiently(self.study.enqueue_trial, point, slots, skip_if_exists=True)
 
     def refuse_other(self) -> None:
         """Trials of another space or row can't be compared.
@@ -120,14 +124,19 @@ class Searching:
                 self.planned(0, {**self.end("low"), key: choice})
 
     def planned(self, slot: int, settings: dict[str, Value]) -> Planned:
-        """The run of a trial."""
+        """The run of a trial; a path among its settings is relative to the file that it is in."""
         data: dict[str, Any] = {"BASELINE": ""}  # a trial has no gain to tell
         for key, value in settings.items():
             nested: Any = value
+            if is_path(key) and value:
+                at = source_of(
+                    f"SEARCH.SPACE.{key}.CHOICES", self.written.sources, self.written.path
+                )
+                nested = str(beside(at, str(value)))
             for part in reversed(key.split(".")):
                 nested = {part: nested}
             overlay(data, nested, "", {})
-        layer = Layer(f"{self.written.path}: SEARCH.SPACE", self.written.path.parent, data)
+        layer = Layer(f"{self.written.path}: SEARCH.SPACE", Path(), data)
         key, folder = f"{SEARCHED}/t{slot}", self.written.output_dir / SEARCHED / f"t{slot}"
         return planned_row(
             self.written, self.row, self.row.seeds[0], [*self.cache, layer], key, folder
@@ -138,6 +147,7 @@ class Searching:
 
         Raises:
             Stopped: by a signal; the trial in hand is given back.
+            StorageFault: the disk is full; the trial in hand is given back.
         """
         with Display(self.written.name, self.search.trials) as display:
             while (trial := self.take(asked, display)) is not None:
@@ -146,8 +156,7 @@ class Searching:
     def take(self, asked: Callable[[], int], display: Display) -> Trial | None:
         """The next trial; waits while another worker may give one back."""
         while True:
-            if number := asked():
-                raise Stopped(number)
+            stop_if(asked())
             self.give_back()
             trials = self.trials()
             slots = {slot_of(trial) for trial in trials}
@@ -189,7 +198,7 @@ class Searching:
                     fail = (trial._trial_id, TrialState.FAIL)
                     patiently(self.storage.set_trial_state_values, *fail)
             elif trial.state == TrialState.FAIL and FAILED not in trial.user_attrs:
-                settings = trial.params or trial.system_attrs.get("fixed_params", {})
+                settings = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
                 about = {SLOT: slot_of(trial)}
                 patiently(self.study.enqueue_trial, settings, user_attrs=about)
 
@@ -207,8 +216,15 @@ class Searching:
     def run(self, trial: Trial, asked: Callable[[], int], debug: bool, display: Display) -> None:
         """Trains a trial, as far as the pruner lets it."""
         self.study.sampler = sampler(self.search, trial.number)
-        settings = {key: suggest(trial, key, r) for key, r in self.search.space.ranges.items()}
-        planned = self.planned(slot_of(trial), settings)
+        ranges = self.search.space.ranges
+        settings = {key: patiently(suggest, trial, key, r) for key, r in ranges.items()}
+        try:
+            planned = self.planned(slot_of(trial), settings)
+        except ConfigError as error:  # each of its settings is right, and together they aren't
+            patiently(trial.set_user_attr, FAILED, str(error))
+            patiently(self.study.tell, trial, state=TrialState.FAIL)
+            display.say(f"{SEARCHED}/t{slot_of(trial)}: {error}")
+            return
         said = ", ".join(f"{key} {shown(value)}" for key, value in settings.items())
         display.say(f"{planned.key}: {said}")
         display.begin(planned.key, planned.state())
@@ -230,6 +246,8 @@ class Searching:
         display.end(planned.key, how)
         if outcome.stopped and not pruned:
             raise Stopped(outcome.code - 128)
+        if outcome.code == STORAGE:
+            raise StorageFault(outcome.message)
 
     def tell(self, trial: Trial, planned: Planned, outcome: Outcome, pruned: bool) -> str:
         """Tells the storage how a trial ended, and returns it in words."""
@@ -240,10 +258,17 @@ class Searching:
             state, how = TrialState.COMPLETE, f"{self.search.metric} {value:.4g}"
         elif pruned:
             state, how = TrialState.PRUNED, "pruned: worse than others were"
-        elif not outcome.stopped:
+        elif outcome.died and planned.state() == "begun" and self.deaths(trial) + 1 < LIVES:
+            patiently(trial.set_user_attr, DIED, outcome.message)
+        elif not outcome.stopped and outcome.code != STORAGE:
             patiently(trial.set_user_attr, FAILED, outcome.message)
         patiently(self.study.tell, trial, value, state, skip_if_finished=True)
         return how
+
+    def deaths(self, trial: Trial) -> int:
+        """How often a slot's trial lost its process, and went on."""
+        mine = [one for one in self.attempts() if slot_of(one) == slot_of(trial)]
+        return sum(DIED in one.user_attrs for one in mine)
 
     def report(self) -> None:
         """Writes the best config, every trial and the importances; tells where they are.
@@ -264,43 +289,10 @@ class Searching:
             ", ".join(f"{key} {shown(value)}" for key, value in best.params.items()),
         )
         log.info("%s", shlex.join(planned.command()))
-        paths = write_found(self.folder, self.study, self.search, self.row, self.trials())
+        paths = write_found(self.folder, self.study, self.search, planned, self.trials())
         log.info("%s", ", ".join(map(str, paths)))
 
 
 def slot_of(trial: FrozenTrial | Trial) -> int:
     """The number of a trial's folder: its own, or that of the trial that it goes on with."""
     return int(trial.user_attrs.get(SLOT, trial.number))
-
-
-def suggest(trial: Trial, key: str, values: Range) -> Value:
-    """One setting, from its range."""
-    if values.choices:
-        choice: Value = trial.suggest_categorical(key, values.choices)  # type: ignore[assignment]
-        return choice
-    if values.whole:
-        step = round(values.step) or 1
-        return trial.suggest_int(
-            key, round(values.low), round(values.high), step=step, log=values.log
-        )
-    return trial.suggest_float(
-        key, values.low, values.high, step=values.step or None, log=values.log
-    )
-
-
-def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
-    """With a seed of the trial's own: workers draw apart, and a broken-off search goes on as is."""
-    seed = seed_of(search.seed, "search", number) % 2**32
-    if search.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)  # a grid's points wait in the storage
-
-
-def pruner(search: Search, planned: Planned) -> optuna.pruners.BasePruner:
-    """It sees the metric after every epoch."""
-    epochs = planned.config.tree.SOLVER.EPOCHS
-    if search.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
-    if search.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
-    return optuna.pruners.NopPruner()

@@ -17,13 +17,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdframe.run_folder import read_json
-from kdframe.signals import Stopped
-from kdframe.study.alone import RunsFailed
+from kdframe.signals import Stopped, stop_if
+from kdframe.study.alone import STORAGE, RunsFailed, StorageFault
 from kdframe.study.display import Display
 from kdframe.study.folder import owner
 from kdframe.study.found import cost
 from kdframe.study.planning import Plan, Planned
-from kdframe.study.process import Outcome, attend
+from kdframe.study.process import LIVES, Outcome, attend
 from kdframe.study.storage import Heartbeat, open_storage, patiently
 from kdframe.values import shown
 
@@ -31,7 +31,7 @@ log = logging.getLogger("kdframe")
 
 LOOK = 1.0  # seconds between two looks for a run, at most
 RUN, CONFIG, TREE = "run", "config", "tree"  # of a trial: the key, the digest, the whole config
-FAILED, DOUBLE, DONE, HOST = "failed", "double", "results", "host"
+FAILED, DIED, DOUBLE, DONE, HOST = "failed", "died", "double", "results", "host"
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
@@ -109,6 +109,7 @@ class Sharing:
 
         Raises:
             Stopped: by a signal; the run in hand is given back.
+            StorageFault: the disk is full; the run in hand is given back.
         """
         if retry:
             for key, trials in self.attempts().items():
@@ -121,8 +122,7 @@ class Sharing:
     def take(self, asked: Callable[[], int], display: Display) -> Taken | None:
         """The next run that is free and whose recipes are done; waits while there may be one."""
         while True:
-            if number := asked():
-                raise Stopped(number)
+            stop_if(asked())
             patiently(optuna.storages.fail_stale_trials, self.study)
             attempts = self.attempts()
             done = {key for key, trials in attempts.items() if completed(trials)}
@@ -174,9 +174,11 @@ class Sharing:
         self.tell(taken, outcome)
         if outcome.stopped:
             raise Stopped(outcome.code - 128)
+        if outcome.code == STORAGE:
+            raise StorageFault(outcome.message)
 
     def tell(self, taken: Taken, outcome: Outcome) -> None:
-        """How a run ended; one that was broken off waits again."""
+        """How a run ended; one that was broken off, or met a full disk, waits again."""
         run, number = taken.run, taken.trial
         state = TrialState.COMPLETE if outcome.done else TrialState.FAIL
         facts: dict[str, Any] = {}
@@ -185,7 +187,9 @@ class Sharing:
                 "results": read_json(run.folder / "results.json"),
                 "student": cost(run.folder),
             }
-        elif not outcome.stopped:
+        elif outcome.died and run.state() == "begun" and self.deaths(run) + 1 < LIVES:
+            facts[DIED] = outcome.message
+        elif not outcome.stopped and outcome.code != STORAGE:
             facts[FAILED] = outcome.message
             facts["code"] = outcome.code
         try:
@@ -195,6 +199,10 @@ class Sharing:
             patiently(self.storage.set_trial_state_values, number, state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
             log.info("%s: this process was silent for so long that another took the run", run.key)
+
+    def deaths(self, run: Planned) -> int:
+        """How often a run lost its process, and went on."""
+        return sum(DIED in trial.user_attrs for trial in self.attempts()[run.key])
 
     def failed(self, attempts: dict[str, list[FrozenTrial]]) -> dict[str, str]:
         """Why runs failed for good, or can't be begun, by their keys."""

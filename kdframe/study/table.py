@@ -176,7 +176,7 @@ def printed(study: Study, found: Sequence[Found]) -> list[str]:
     for row in rows:
         table.add_row(*(row[name] for name in PRINTED))
     text = io.StringIO()
-    Console(file=text, width=140).print(table)
+    Console(file=text, width=140, markup=False, emoji=False).print(table)
     verdicts = [f" {row['row']}: {row['verdict']}" for row in rows if row["verdict"]]
     return [
         "",

@@ -2,8 +2,9 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdframe.run_folder import read_json
 from kdframe.signals import Signals
@@ -18,6 +19,8 @@ from kdframe.study.written import Study
 from kdframe.writing import write_json
 
 log = logging.getLogger("kdframe")
+
+Results = Mapping[str, Mapping[str, Any]]  # and costs, by the runs' keys
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,7 @@ class Work:
             ConfigError: nothing is.
         """
         whole = self.plan()
-        if self.storage:
-            self.tell(whole, self.sharing(whole))
-        else:
-            self.tell(whole)
+        self.tell(whole, self.sharing(whole).results() if self.storage else {})
 
     def train(self) -> None:
         """Trains what isn't done, then reports.
@@ -77,15 +77,14 @@ class Work:
             self.claim()
             picked = whole.only(self.rows, self.seeds)
             if self.storage:
-                sharing = self.sharing(picked)
+                everything, sharing = self.sharing(whole), self.sharing(picked)
                 sharing.work(signals.asked, self.retry, self.debug)
-                self.tell(whole, sharing)
+                self.tell_done(whole, everything.results())
                 sharing.end()
             else:
                 alone = Alone(picked, self.retry, signals.asked, self.debug)
                 alone.work()
-                if not alone.failed or any(run.state() == "done" for run in whole.runs.values()):
-                    self.tell(whole)
+                self.tell_done(whole, {})
                 alone.end()
 
     def search(self) -> None:
@@ -107,9 +106,15 @@ class Work:
         if not path.exists():
             write_json(path, {**owner(self.study), "rows": {}})
 
-    def tell(self, whole: Plan, sharing: Sharing | None = None) -> None:
-        """The table, to the console and the study's folder."""
-        found = find_rows(whole, sharing.results() if sharing else {})
+    def tell_done(self, whole: Plan, results: Results) -> None:
+        """The table, if a row is done."""
+        rows = [run for run in whole.runs.values() if run.row]
+        if any(run.key in results or run.state() == "done" for run in rows):
+            self.tell(whole, results)
+
+    def tell(self, whole: Plan, results: Results) -> None:
+        """The table, to the console and the study's folder; ``results`` are other machines'."""
+        found = find_rows(whole, results)
         self.study.output_dir.mkdir(parents=True, exist_ok=True)
         written = table.write(self.study, found)
         for line in table.printed(self.study, found):

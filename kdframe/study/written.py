@@ -12,6 +12,7 @@ from typing import Any, Literal
 from kdframe.config import Draft, first_pass
 from kdframe.layers import Layer, from_file, overlay
 from kdframe.resolved import source_of
+from kdframe.schema import is_path
 from kdframe.shipped import find
 from kdframe.study.space import Space, read_space
 from kdframe.values import ConfigError, Key, hint, shown, take, unknown
@@ -117,7 +118,7 @@ class Study:
         return first_pass(row.config, layers, f"{self.path}: ROWS.{row.name}.CONFIG: ")
 
     def refuse_unknown(self, rows: Sequence[str], seeds: Sequence[int]) -> None:
-        """Rows and seeds that a command line picks must be there.
+        """Rows and seeds that a command line picks must be there, and one row have one of both.
 
         Raises:
             ConfigError: there is no such row, or no row has that seed.
@@ -129,6 +130,10 @@ class Study:
         for seed in seeds:
             if seed not in there:
                 raise ConfigError(f"command line: --seeds: no row has the seed {seed}.")
+        if rows and seeds and not any({*seeds} & {*self.rows[name].seeds} for name in rows):
+            raise ConfigError(
+                f"command line: --seeds: none of {', '.join(rows)} has one of {shown([*seeds])}."
+            )
 
 
 def read_study(path: str | Path) -> Study:
@@ -247,7 +252,24 @@ def overrides(holder: Mapping[str, Any], key: str, path: Path, sources: Mapping[
     for name in OWN:
         if name in given:
             raise ConfigError(f"{source}: {key}.{name}: a study sets it for every run itself.")
-    return Layer(f"{source}: {key}", Path(source).parent, given)
+    data = reached(given, f"{key}.", path, sources)
+    return Layer(f"{source}: {key}", Path(), data)
+
+
+def reached(
+    given: Mapping[str, Any], at: str, path: Path, sources: Mapping[str, str], above: str = ""
+) -> dict[str, Any]:
+    """Settings whose paths are as reached from the working folder; each is relative to its file."""
+    data: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            data[key] = reached(value, at, path, sources, f"{name}.")
+        elif isinstance(value, str) and value and is_path(name):
+            data[key] = str(beside(source_of(at + name, sources, path), value))
+        else:
+            data[key] = value
+    return data
 
 
 def read_search(
@@ -269,6 +291,11 @@ def read_search(
             f"{shown(metric)}.{hint(near)}"
         )
     space = read_space(given.get("SPACE"), source)
+    for key in OWN:
+        if key in space.ranges:
+            raise ConfigError(
+                f"{source}: SEARCH.SPACE.{key}: a study sets it for every run itself."
+            )
     if mine["SAMPLER"] == "grid":
         size = space.grid_size(source)
         if "TRIALS" in given and mine["TRIALS"] != size:

@@ -100,6 +100,14 @@ def test_the_page_of_methods_is_what_the_registry_says(list_parts) -> None:
             ("configs", "studnt"),
             "studnt is no .yaml file; nothing else is read. Did you mean student.yaml?",
         ),
+        (
+            ("configs", str(ROOT / "configs")),
+            f"{ROOT / 'configs'} is no .yaml file; nothing else is read.",
+        ),
+        (
+            ("configs", "https://x.org/a.yaml"),
+            "https:/x.org/a.yaml is an address; only files are read.",
+        ),
         (("hooks", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
         (("distillers", "kd", "--markdown"), "--markdown takes the KIND distillers, and no NAME."),
     ],

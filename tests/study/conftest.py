@@ -82,12 +82,12 @@ def run_study() -> Command:
 def start_study() -> Callable[..., subprocess.Popen[str]]:
     """Starts the command; its errors are on stdout as well."""
 
-    def start(where: Path, *words: str, study: str) -> Any:
+    def start(where: Path, *words: str, study: str, stderr: int = subprocess.STDOUT) -> Any:
         return subprocess.Popen(
             [*STUDY, study, *words],
             cwd=where,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             env=environment(),
         )

@@ -3,14 +3,17 @@
 import csv
 import json
 import math
+import signal
 from pathlib import Path
 
+import optuna
 import pytest
 from matplotlib.image import imread
 
 from kdframe.config import ConfigError, load
 from kdframe.signals import Stopped
 from kdframe.study import searching
+from kdframe.study.alone import StorageFault
 from kdframe.study.process import Outcome
 from kdframe.study.searching import Searching
 from kdframe.study.space import Range, Space, read_space
@@ -42,18 +45,17 @@ def search(here, monkeypatch):
             metrics = {"val/top1": top1 * epoch / EPOCHS, "val/nll": 100 - top1}
             if not told({**event, "after": epoch, "metrics": metrics}):
                 return Outcome(143, "stopped")
-        if "dies" in attend.trouble:
-            attend.trouble.remove("dies")
-            return Outcome(130, "stopped")
-        if "fails" in attend.trouble:
-            attend.trouble.remove("fails")
-            return Outcome(3, "diverged at step 3")
-        planned.folder.mkdir(parents=True)
+        if attend.trouble:
+            if attend.trouble[0] == 6:  # it was killed in training
+                planned.folder.mkdir(parents=True, exist_ok=True)
+                (planned.folder / "run.json").write_text('{"state": "running"}')
+            return Outcome(attend.trouble.pop(0), "said why")
+        planned.folder.mkdir(parents=True, exist_ok=True)
         found = {"val": {"top1": top1, "nll": 100 - top1}, "config": planned.digest}
         (planned.folder / "results.json").write_text(json.dumps(found))
         return Outcome(0, "")
 
-    def make(more: str, *trouble: str) -> Searching:
+    def make(more: str, *trouble: int) -> Searching:
         attend.trouble = [*trouble]
         (here / "s.yaml").write_text(SEARCH.format(epochs=EPOCHS, more=more))
         return Searching(read_study("s.yaml"), "", 1, 3)
@@ -82,6 +84,30 @@ def test_it_finds_the_best_and_writes_a_config_that_loads(search) -> None:
     assert config.warnings == ()
 
 
+def test_paths_that_are_sought_are_of_their_file_and_the_best_loads_anywhere(
+    search, here, tmp_path_factory, monkeypatch
+) -> None:
+    """SPACE is of a study that this one stands on, in another folder; OUTPUT_DIR is outside."""
+    (here / "big.yaml").write_text("_BASE_: teacher.yaml\nSTUDENT: {WIDTH: 24}\n")
+    (here / "base").mkdir()
+    (here / "base/common.yaml").write_text(
+        "SEARCH: {ROW: kd, SAMPLER: grid, SPACE: {TEACHER: {CONFIG: {CHOICES: [../teacher.yaml, "
+        "../big.yaml]}}, SOLVER: {LR: {CHOICES: [0.1, 0.5]}}}}\n"
+    )
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = "_BASE_: base/common.yaml\nROWS: {{kd: {{CONFIG: kd.yaml}}}}\n# {more}"
+    monkeypatch.setitem(globals(), "SEARCH", f"OUTPUT_DIR: {elsewhere}\n{text}")
+    found = search("")
+    trials = work(found)
+    assert {trial["TEACHER.CONFIG"] for trial in trials} == {"../teacher.yaml", "../big.yaml"}
+    best = load(elsewhere / "search/best.yaml")
+    digests = {
+        found.planned(0, {"TEACHER.CONFIG": teacher, "SOLVER.LR": 0.1}).digest
+        for teacher in ("../teacher.yaml", "../big.yaml")
+    }
+    assert len(digests) == 2 and best.digest() in digests
+
+
 def test_a_picture_shows_what_mattered(search) -> None:
     work(search("TRIALS: 12\n  PRUNER: none"))
     picture = imread("runs/studies/s/search/importance.png")
@@ -100,7 +126,7 @@ def test_the_same_file_finds_the_same_in_parts_or_in_one_go(search, here) -> Non
 
 
 def test_a_trial_that_was_broken_off_goes_on_in_its_folder_with_its_settings(search) -> None:
-    broken = search("TRIALS: 3", "dies")
+    broken = search("TRIALS: 3", 130)
     with pytest.raises(Stopped):
         broken.work(lambda: 0, debug=False)
     before = dict(broken.study.trials[0].params)
@@ -112,9 +138,39 @@ def test_a_trial_that_was_broken_off_goes_on_in_its_folder_with_its_settings(sea
 
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(search) -> None:
-    trials = work(search("TRIALS: 3", "fails"))
+    trials = work(search("TRIALS: 3", 3))
     assert [trial["state"] for trial in trials] == ["fail", "complete", "complete"]
-    assert trials[0]["failed"] == "diverged at step 3"
+    assert trials[0]["failed"] == "said why"
+
+
+def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(search) -> None:
+    trials = work(search("TRIALS: 2", 6, 6))
+    assert [trial["state"] for trial in trials] == ["complete", "complete"]
+    trials = work(search("TRIALS: 3", 6, 6, 6))
+    assert [trial["state"] for trial in trials] == ["complete", "complete", "fail"]
+
+
+def test_a_full_disk_ends_this_worker_and_fails_no_trial(search) -> None:
+    with pytest.raises(StorageFault, match="said why"):
+        work(search("TRIALS: 2", 4))
+    assert [trial["state"] for trial in work(search("TRIALS: 2"))] == ["complete", "complete"]
+
+
+def test_a_request_to_save_between_two_trials_stops_nothing(search) -> None:
+    quiet = search("TRIALS: 2")
+    quiet.work(lambda: signal.SIGUSR1, debug=False)
+    assert len(quiet.study.trials) == 2
+
+
+def test_settings_that_contradict_each_other_fail_their_trial_alone(search, monkeypatch) -> None:
+    several = "START: {{CHOICES: [0, 2]}}, STOP: {{CHOICES: [1, 3]}}"
+    text = SEARCH.replace("WEIGHT: {{LOW: 0, HIGH: 4, STEP: 1}}", several)
+    text = text.replace("{{LOW: 1e-3, HIGH: 1, LOG: true}}", "{{CHOICES: [0.1, 0.01]}}")
+    monkeypatch.setitem(globals(), "SEARCH", text)
+    trials = work(search("SAMPLER: grid\n  PRUNER: none"))
+    wrong = [trial for trial in trials if trial["state"] == "fail"]
+    assert len(trials) == 8 and len(wrong) == 2
+    assert all(trial["failed"].startswith("s.yaml: SEARCH.SPACE: LOSS.kd.ST") for trial in wrong)
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -132,10 +188,16 @@ def test_a_metric_that_falls_is_sought_downwards(search) -> None:
     assert float(best["SOLVER.LR"]) == load(Path("runs/studies/s/search/best.yaml")).tree.SOLVER.LR
 
 
-def test_a_grid_goes_through_every_point_once(search, here, monkeypatch) -> None:
-    monkeypatch.setattr(searching, "STARTUP", 99)
+def test_a_grid_goes_through_every_point_once(search, monkeypatch) -> None:
     text = SEARCH.replace("{{LOW: 1e-3, HIGH: 1, LOG: true}}", "{{CHOICES: [0.1, 0.01]}}")
     monkeypatch.setitem(globals(), "SEARCH", text)
+    enqueue = optuna.Study.enqueue_trial
+
+    def race(*words, skip_if_exists=False, **named):  # another worker adds the same at this moment
+        enqueue(*words, **named)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", race)
+    search("SAMPLER: grid\n  PRUNER: none")
     trials = work(search("SAMPLER: grid\n  PRUNER: none"))
     points = {(trial["SOLVER.LR"], trial["LOSS.kd.WEIGHT"]) for trial in trials}
     assert len(trials) == len(points) == 10

@@ -13,6 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from kdframe.study import sharing
+from kdframe.study.alone import RunsFailed, StorageFault
+from kdframe.study.planning import Planned, plan
+from kdframe.study.process import Outcome
+from kdframe.study.sharing import Sharing
+from kdframe.study.tasks import Work
+from kdframe.study.written import read_study
+
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 WORK = """
 ROWS:
@@ -101,6 +109,78 @@ def test_a_worker_that_is_killed_gives_its_run_back(there, request, start_study,
     assert headers == {"long": 2, "a": 1, "b": 1}
     assert "resumed at step" in (home / "long/s0/log.txt").read_text()
     assert all("b: " in out and " row " in out for out in said)  # each ends with the table
+
+
+@pytest.fixture
+def queue(here, sqlite, monkeypatch):
+    """Makes a Sharing of two runs; the first one's processes end with these codes, then well."""
+    (here / "two.yaml").write_text("ROWS: {a: {CONFIG: student.yaml}, b: {CONFIG: teacher.yaml}}")
+
+    def make(*codes: int) -> Sharing:
+        left = [*codes]
+
+        def attend(run: Planned, **_) -> Outcome:
+            code = left.pop(0) if left and run.row == "a" else 0
+            run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / "run.json").write_text('{"state": "running"}')
+            if not code:
+                found = {"test": {"top1": 50.0}, "config": run.digest, "seconds": 1.0}
+                (run.folder / "results.json").write_text(json.dumps(found))
+            return Outcome(code, "said why")
+
+        monkeypatch.setattr(sharing, "attend", attend)
+        return Sharing(plan(read_study("two.yaml")), sqlite, 1, 8)
+
+    return make
+
+
+def states(queue: Sharing) -> dict[str, list[str]]:
+    return {key: [t.state.name for t in trials] for key, trials in queue.attempts().items()}
+
+
+def test_a_full_disk_ends_this_worker_and_fails_no_run(queue) -> None:
+    sick = queue(4)
+    with pytest.raises(StorageFault, match="said why"):
+        sick.work(lambda: 0, retry=False, debug=False)
+    well = queue()
+    well.work(lambda: signal.SIGUSR1, retry=False, debug=False)  # between runs nothing is to save
+    well.end()
+    assert states(well) == {"a/s0": ["FAIL", "COMPLETE"], "b/s0": ["COMPLETE"]}
+
+
+def test_a_run_that_loses_its_process_goes_on_but_not_for_ever(queue) -> None:
+    killed = queue(6, 6)
+    killed.work(lambda: 0, retry=False, debug=False)
+    killed.end()
+    assert states(killed) == {"a/s0": ["FAIL", "FAIL", "COMPLETE"], "b/s0": ["COMPLETE"]}
+
+
+def test_a_run_that_loses_one_process_after_another_has_failed(queue) -> None:
+    killed = queue(6, 6, 6)
+    killed.work(lambda: 0, retry=False, debug=False)
+    assert states(killed) == {"a/s0": ["FAIL"] * 3, "b/s0": ["COMPLETE"]}
+    with pytest.raises(RunsFailed, match=r"1 of 2 runs failed: a/s0 \(said why\)") as failed:
+        killed.end()
+    assert failed.value.exit_code == 6
+
+
+def of_row_a(url: str) -> Work:
+    return Work(read_study("two.yaml"), ["a"], [], url, 1, 8, retry=False, debug=False)
+
+
+def test_a_worker_of_one_row_leaves_the_others_figures_in_the_table(queue, here, sqlite) -> None:
+    queue().work(lambda: 0, retry=False, debug=False)
+    shutil.rmtree(here / "runs/studies/two/b")  # another machine's
+    of_row_a(sqlite).train()
+    rows = json.loads((here / "runs/studies/two/study.json").read_text())["rows"]
+    assert rows["b"]["top1"]["mean"] == 50.0
+
+
+def test_why_the_only_row_failed_is_told_though_there_is_no_table(queue, sqlite) -> None:
+    queue(3)
+    with pytest.raises(RunsFailed, match=r"a/s0 \(said why\)") as failed:
+        of_row_a(sqlite).train()
+    assert failed.value.exit_code == 3
 
 
 def test_figures_travel_through_the_storage(there, tmp_path, sqlite, run_study) -> None:

@@ -84,6 +84,11 @@ def test_the_table_alone(where, done, run_study) -> None:
         (["--worker"], "command line: --worker: it takes its runs from a --storage."),
         (["--search"], "study.yaml: SEARCH: there is none"),
         (["--heartbeat", "9", "--grace", "9"], "--heartbeat is from 1, and --grace is above it"),
+        (["--heartbeat", "9", "--grace", "0"], "--heartbeat is from 1, and --grace is above it"),
+        (["--rows", "teacher", "--seeds", "1"], "--seeds: none of teacher has one of [1]."),
+        (["--rows", "kd", "--search"], "command line: --rows says nothing with --search."),
+        (["--seeds", "0", "--report-only"], "--seeds says nothing with --report-only."),
+        (["--retry-failed", "--dry-run"], "--retry-failed says nothing with --dry-run."),
         (["--storage", "nowhere"], "command line: --storage takes sqlite:///FILE or postgresql"),
         (["--storage", "sqlite:///no/such/x.db"], "--storage: sqlite:///no/such/x.db can't be"),
         (
@@ -98,6 +103,23 @@ def test_wrong_words_are_one_line_and_exit_code_2(where, done, run_study, words,
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
     assert wrong.stderr.startswith(LAST_WORDS) and answer in wrong.stderr
     assert (where / HOME / "study.json").read_bytes() == before
+
+
+def test_a_reader_that_goes_away_is_no_error(where, done, start_study) -> None:
+    """As with ``--dry-run | head -1``."""
+    process = start_study(where, "--dry-run", study="study.yaml", stderr=subprocess.PIPE)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_folder_that_cannot_be_made_is_named(there, run_study) -> None:
+    (there / "afile").write_text("")
+    (there / "one.yaml").write_text("OUTPUT_DIR: afile/x\nROWS: {a: {CONFIG: student.yaml}}\n")
+    wrong = run_study(there, study="one.yaml")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: OUTPUT_DIR: afile/x can't be made: ")
 
 
 def test_two_studies_take_two_folders(where, done, run_study) -> None:

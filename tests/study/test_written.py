@@ -47,6 +47,26 @@ def test_overrides_reach_the_config_the_rows_over_the_studys(here) -> None:
     assert (tree.SOLVER.LR, tree.SOLVER.EPOCHS, tree.SEED) == (0.25, 7, 3)
 
 
+def test_paths_in_overrides_are_of_the_file_that_they_stand_in(here) -> None:
+    """OVERRIDES of two files are one mapping; each path is beside its own."""
+    (here / "base").mkdir()
+    (here / "base/common.yaml").write_text(
+        "OVERRIDES: {BASELINE: ../student.yaml, SOLVER: {LR: 0.02}}\n"
+        "ROWS: {a: {CONFIG: ../kd.yaml, OVERRIDES: {TEACHER: {CONFIG: ../teacher.yaml}}}}\n"
+    )
+    (here / "big.yaml").write_text("_BASE_: teacher.yaml\nSTUDENT: {WIDTH: 24}\n")
+    write(
+        here,
+        "_BASE_: base/common.yaml\n"
+        "ROWS: {a: {OVERRIDES: {TEACHER: {CONFIG: big.yaml}}}, b: {CONFIG: kd.yaml}}\n",
+    )
+    study = read_study("study.yaml")
+    a, b = (study.draft(study.rows[name], 0).recipes for name in "ab")
+    assert a["TEACHER.CONFIG"].path == Path("big.yaml")
+    assert b["TEACHER.CONFIG"].path.name == "teacher.yaml"
+    assert {a["BASELINE"].path, b["BASELINE"].path} == {Path("student.yaml")}
+
+
 STUDENT = "ROWS: {student: {CONFIG: student.yaml}}\n"
 
 
@@ -79,6 +99,10 @@ STUDENT = "ROWS: {student: {CONFIG: student.yaml}}\n"
         ),
         (STUDENT + "SEARCH: {ROW: studnt}", "SEARCH.ROW: there is no row 'studnt'. Did you mean"),
         (STUDENT + "SEARCH: {ROW: student}", "SEARCH.SPACE takes a mapping as a config has it"),
+        (
+            STUDENT + "SEARCH: {ROW: student, SPACE: {SEED: {CHOICES: [3, 4]}}}",
+            "study.yaml: SEARCH.SPACE.SEED: a study sets it for every run itself.",
+        ),
         (STUDENT + SEARCH.format("METRIC: test/top1"), "not 'test/top1'. Did you mean val/top1?"),
         (STUDENT + SEARCH.format("SAMPLER: tp"), "one of tpe, random, grid, not 'tp'."),
         (STUDENT + SEARCH.format("SAMPLER: grid"), "SOLVER.LR needs CHOICES or a STEP"),
