@@ -3,7 +3,6 @@
 import copy
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -20,10 +19,7 @@ from kdframe.datasets import Batch
 from kdframe.distillation import Term
 from kdframe.plan import seed_of
 from kdframe.registry import DISTILLERS, Registry, UnknownPart
-from kdframe.schema import teachers_of
 from kdframe.teacher_cache import without_maps
-
-log = logging.getLogger("kdframe")
 
 STAGES = ("stage", "stages", "pairs")  # the ends of options' names
 NOT_KEPT = {"preactivations", "teacher_preactivations", "teachers", "views"}  # by TEACHER.CACHE
@@ -72,18 +68,7 @@ def build_terms(
     for epoch in sorted(m for m in moments if m < config.tree.SOLVER.EPOCHS):
         if not any(term.is_on(epoch) for term in terms):
             raise config.error("LOSS", f"no term is on at epoch {epoch:g} (START and STOP).")
-    warn_of_idle(config, terms, len(teachers))
     return terms
-
-
-def warn_of_idle(config: Config, terms: Sequence[Term], teachers: int) -> None:
-    """Names a teacher that no term asks: a recipe for it may take hours."""
-    asked = teachers if any("teachers" in term.needs for term in terms) else 1
-    if not any(term.needs_teacher for term in terms) and not config.tree.TEACHER.TRAIN:
-        asked = 0
-    for key in [branch for branch in teachers_of(config.tree) if config.tree[branch].NAME][asked:]:
-        why = "no term of LOSS asks it: it is measured, and teaches nothing."
-        log.warning("warning: %s", config.error(key, why))
 
 
 def try_out(

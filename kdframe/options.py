@@ -147,6 +147,8 @@ def idle_teachers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     asks = any(not DISTILLERS.does_without(term, "teacher") for term in terms)
     if tree["TEACHER"]["TRAIN"] and not asks:
         yield "TEACHER.TRAIN", "the two have no effect on each other: no term compares them."
+    elif tree["TEACHER"]["NAME"] and not asks:
+        yield "TEACHER", "it has no effect on the student: no term of LOSS asks it."
 
 
 def idle_terms(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

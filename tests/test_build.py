@@ -247,24 +247,6 @@ def test_where_two_lists_of_classes_part_is_told(other, words) -> None:
     assert build.difference(["cat", "dog"], other) == words
 
 
-@pytest.mark.parametrize(
-    ("loss", "idle"),
-    [
-        ("{kd: {}}", ["TEACHER/2"]),
-        ("{cross_entropy: {}}", ["TEACHER", "TEACHER/2"]),
-        ("{kd_ensemble: {}}", []),
-    ],
-)
-def test_a_teacher_that_no_term_asks_is_named(tmp_path, networks, caplog, loss, idle) -> None:
-    second = "TEACHER/2: {NAME: resnet10t, WEIGHTS: random}\n"
-    config = written(tmp_path, f"{second}LOSS: {loss}\n")
-    build_loss.build_terms(config, networks[0], 2 * networks[1:], labels)
-    said = [line for line in caplog.messages if line.startswith("warning: ")]
-    assert len(said) == len(idle)
-    for line, key in zip(said, idle, strict=True):
-        assert f" {key}: no term of LOSS asks it" in line
-
-
 @pytest.mark.parametrize("branch", ["TEACHER", "STUDENT"])
 def test_published_weights_for_other_numbers_are_not_a_teacher(tmp_path, caplog, branch) -> None:
     config = written(tmp_path, "LOSS: {kd: {}}\nSOLVER: {BATCH_SIZE: 8}\n")

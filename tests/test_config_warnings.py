@@ -97,6 +97,13 @@ def test_two_that_learn_and_never_look_at_each_other_are_a_warning() -> None:
     assert not load("configs/y.yaml", ["LOSS.dml={}"]).warnings
 
 
+def test_a_teacher_that_no_term_asks_is_a_warning() -> None:
+    write("_BASE_: student.yaml\nTEACHER: {NAME: resnet18, WEIGHTS: random}")
+    (warning,) = load("configs/y.yaml").warnings
+    assert "TEACHER: it has no effect on the student: no term of LOSS asks it." in warning
+    assert not load("configs/y.yaml", ["LOSS.kd={}"]).warnings
+
+
 @pytest.mark.parametrize(
     ("words", "warning"),
     [
