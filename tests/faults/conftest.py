@@ -182,7 +182,7 @@ class Lab:
             [sys.executable, *script, *words],
             self.where,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-            preexec_fn=None if limit is None else lambda: small_files(limit),
+            preexec_fn=lambda: settle(limit),
         )
         self.started.append(process)
         return process
@@ -204,8 +204,11 @@ def results(folder: Path) -> dict[str, object]:
     return {key: value for key, value in found.items() if key not in WALL_CLOCK}
 
 
-def small_files(limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+def settle(limit: int | None) -> None:
+    """In the child: as in a shell, also where pytest itself runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 @pytest.hookimpl(tryfirst=True)

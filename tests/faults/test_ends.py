@@ -103,5 +103,6 @@ def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(lab, after, co
     if process.popen.poll() is None:
         process.signal(signal.SIGINT)
     code, _, err = process.end()
-    assert (code, err) in ((0, ""), (130, "error: stopped by SIGINT\n")), err
+    done = [(0, "")] if after >= 0.5 else []  # it may have ended by then
+    assert (code, err) in [*done, (130, "error: stopped by SIGINT\n")], err
     count("early interrupts answered in one line", int(code == 130))
