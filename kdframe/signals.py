@@ -6,25 +6,26 @@ from typing import Self
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 WATCHED = (*STOPPING, signal.SIGUSR1)
+SAVED = "--resume goes on from here"
+LOST_NOTHING = "it had made no step that could be lost"
 
 
 class Stopped(RuntimeError):
-    """A signal asked the run to stop, and what it has done is ``saved``."""
+    """A signal asked to stop, and how one goes on."""
 
-    def __init__(self, number: int, saved: bool = True) -> None:
-        what = "--resume goes on from here" if saved else "it had made no step that could be lost"
-        super().__init__(f"stopped by {signal.Signals(number).name}; {what}")
+    def __init__(self, number: int, how: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {how}")
         self.exit_code = 128 + number
 
 
-def stop_if(number: int) -> None:
+def stop_if(number: int, how: str = LOST_NOTHING) -> None:
     """For moments that have nothing to save.
 
     Raises:
         Stopped: that signal asks to stop.
     """
     if number in STOPPING:
-        raise Stopped(number, saved=False)
+        raise Stopped(number, how)
 
 
 class Signals:

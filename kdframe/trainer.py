@@ -24,7 +24,7 @@ from kdframe.finite import Watch, refuse
 from kdframe.hooks import Hook
 from kdframe.loading import Loader
 from kdframe.plan import Plan, seed_of
-from kdframe.signals import STOPPING, Stopped
+from kdframe.signals import LOST_NOTHING, SAVED, STOPPING, Stopped
 
 log = logging.getLogger("kdframe")
 
@@ -240,7 +240,7 @@ class Trainer:
         if signal and self.begun:
             self.save()
         if signal in STOPPING:
-            raise Stopped(signal, self.begun)
+            raise Stopped(signal, SAVED if self.begun else LOST_NOTHING)
 
     def is_due(self) -> bool:
         minutes = self.plan.checkpoint_minutes

@@ -187,6 +187,7 @@ def test_a_run_whose_recipe_changed_is_not_analysed(where, copied) -> None:
     ("words", "said"),
     [
         (["nowhere"], "error: nowhere: there is no such folder.\n"),
+        (["student.yaml"], "error: student.yaml: it is a file, and no run's or study's folder.\n"),
         (
             ["runs"],
             "error: runs: there is no run in it: ",

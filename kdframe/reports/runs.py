@@ -92,7 +92,8 @@ def read(folder: Path) -> Study:
         NoRun: it holds neither, or a broken study.json.
     """
     if not folder.is_dir():
-        raise NoRun(f"{folder}: there is no such folder.")
+        there = "it is a file, and no run's or study's folder"
+        raise NoRun(f"{folder}: {there if folder.is_file() else 'there is no such folder'}.")
     if (folder / "run.json").exists() or (folder / "results.json").exists():
         run = read_run(folder)
         name = "/".join(folder.resolve().parts[-2:])

@@ -8,7 +8,7 @@ from kdframe.signals import Stopped, stop_if
 from kdframe.study.display import Display
 from kdframe.study.folder import Failures
 from kdframe.study.planning import Plan, Planned
-from kdframe.study.process import Outcome, attend
+from kdframe.study.process import GOES_ON, Outcome, attend
 
 log = logging.getLogger("kdframe")
 
@@ -63,7 +63,7 @@ class Alone:
         runs = self.plan.runs.values()
         with Display(self.plan.study.name, len(runs)) as display:
             for number, run in enumerate(runs):
-                stop_if(self.asked())
+                stop_if(self.asked(), GOES_ON)
                 display.count(number)
                 self.take(run, display)
             display.count(len(runs))
@@ -89,7 +89,7 @@ class Alone:
     def judge(self, run: Planned, outcome: Outcome) -> None:
         """Notes how a run ended."""
         if outcome.stopped:
-            raise Stopped(outcome.code - 128)
+            raise Stopped(outcome.code - 128, GOES_ON)
         if outcome.code == STORAGE:
             raise StorageFault(outcome.message)
         if not outcome.done:

@@ -19,6 +19,7 @@ POLL = 0.2  # seconds
 PATIENCE = 30.0  # seconds that a process has which was asked to stop before its first step
 PREFIX = "error: "
 STOPPED = tuple(128 + number for number in STOPPING)
+GOES_ON = "the same command goes on from here"
 LIVES = 3  # processes that a run may lose, all workers together, until it has failed
 Event = dict[str, Any]
 

@@ -26,7 +26,7 @@ from kdframe.study.best import write_found
 from kdframe.study.display import Display
 from kdframe.study.drawing import pruner, sampler, suggest
 from kdframe.study.planning import Planned, cache_layers, planned_row
-from kdframe.study.process import LIVES, Event, Outcome, attend
+from kdframe.study.process import GOES_ON, LIVES, Event, Outcome, attend
 from kdframe.study.space import Value
 from kdframe.study.storage import Heartbeat, open_storage, patiently
 from kdframe.study.written import SEARCHED, Study, beside
@@ -156,7 +156,7 @@ class Searching:
     def take(self, asked: Callable[[], int], display: Display) -> Trial | None:
         """The next trial; waits while another worker may give one back."""
         while True:
-            stop_if(asked())
+            stop_if(asked(), GOES_ON)
             self.give_back()
             trials = self.trials()
             slots = {slot_of(trial) for trial in trials}
@@ -245,7 +245,7 @@ class Searching:
         how = self.tell(trial, planned, outcome, pruned)
         display.end(planned.key, how)
         if outcome.stopped and not pruned:
-            raise Stopped(outcome.code - 128)
+            raise Stopped(outcome.code - 128, GOES_ON)
         if outcome.code == STORAGE:
             raise StorageFault(outcome.message)
 

@@ -23,7 +23,7 @@ from kdframe.study.display import Display
 from kdframe.study.folder import owner
 from kdframe.study.found import cost
 from kdframe.study.planning import Plan, Planned
-from kdframe.study.process import LIVES, Outcome, attend
+from kdframe.study.process import GOES_ON, LIVES, Outcome, attend
 from kdframe.study.storage import Heartbeat, open_storage, patiently
 from kdframe.values import shown
 
@@ -122,7 +122,7 @@ class Sharing:
     def take(self, asked: Callable[[], int], display: Display) -> Taken | None:
         """The next run that is free and whose recipes are done; waits while there may be one."""
         while True:
-            stop_if(asked())
+            stop_if(asked(), GOES_ON)
             patiently(optuna.storages.fail_stale_trials, self.study)
             attempts = self.attempts()
             done = {key for key, trials in attempts.items() if completed(trials)}
@@ -173,7 +173,7 @@ class Sharing:
         display.end(taken.run.key, "done" if outcome.done else outcome.message)
         self.tell(taken, outcome)
         if outcome.stopped:
-            raise Stopped(outcome.code - 128)
+            raise Stopped(outcome.code - 128, GOES_ON)
         if outcome.code == STORAGE:
             raise StorageFault(outcome.message)
 

@@ -91,7 +91,7 @@ def test_a_signal_between_two_runs_ends_the_study_and_fails_none(here, monkeypat
     begun = []
     monkeypatch.setattr(alone, "attend", lambda run, **_: begun.append(run.key) or Outcome(0, ""))
     work = Alone(plan(study), False, lambda: signal.SIGTERM * len(begun), debug=False)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="SIGTERM; the same command goes on from here"):
         work.work()
     assert begun == ["a/s0"] and not work.failed
 
