@@ -63,7 +63,8 @@ def test_its_head_has_the_command_that_runs_it(path) -> None:
 @pytest.mark.parametrize("path", CIFAR100, ids=name)
 def test_a_recipe_is_short(path) -> None:
     assert 4 <= len(lines(path)) <= 8
-    assert max(map(len, lines(path))) <= 100
+    commands = [line for line in lines(path) if line.startswith("#   tools/")]  # stay one line
+    assert max(len(line) for line in lines(path) if line not in commands) <= 100
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=name)
