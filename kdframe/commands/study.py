@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 
 from kdframe.commands import usage
-from kdframe.commands.train import talk
 from kdframe.config import ConfigError
 from kdframe.study.written import read_study
 
@@ -62,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.search and study.search is None:
         raise study.error("SEARCH", "there is none, and --search tunes what it names.")
 
+    from kdframe.commands.train import talk
     from kdframe.study import tasks
 
     talk(first=True)
