@@ -141,10 +141,9 @@ def warn_of_normalisation(config: Config, branch: str, backbone: Backbone, data:
         if ours != theirs:
             why = (
                 f"{config.tree[branch].NAME}'s published weights expect {key} {brief(theirs)}, and "
-                f"DATASET {config.tree.DATASET.NAME} has {brief(ours)}; see its option "
-                f"{key.upper()}."
+                f"DATASET {config.tree.DATASET.NAME} has {brief(ours)}."
             )
-            if branch != "STUDENT":
+            if branch != "STUDENT" and not config.tree[branch].TRAIN:
                 raise ValueError(why)
             log.warning("warning: %s", config.error(f"{branch}.WEIGHTS", why))
 

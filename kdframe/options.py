@@ -195,10 +195,12 @@ def refuse_other_baseline(draft: Draft, tree: Mapping[str, Any], recipe: Config)
         other = recipe.tree[branch]
         for key, value in tree[branch].items():
             if key not in free and value != other.get(key):
+                at = f"{branch}.{key}"
+                way = " On a command line it is for both." if branch == "DATASET" else ""
                 raise draft.error(
                     "BASELINE",
-                    f"{branch}.{key} is {shown(value)} here, and {recipe.path} has "
-                    f"{shown(other.get(key))}.",
+                    f"{at} is {shown(value)} in {draft.source(at)}, and {recipe.path} has "
+                    f"{shown(other.get(key))}.{way}",
                 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from kdframe import checkpoint
 from kdframe.config import Config, ConfigError
 from kdframe.layers import mapping_in
+from kdframe.registry import DISTILLERS
 from kdframe.run_folder import CHECKPOINTS, read_json
 from kdframe.schema import branch_of
 from kdframe.trainer import Trainer
@@ -15,21 +16,28 @@ from kdframe.values import one_line
 
 log = logging.getLogger("kdframe")
 
+OF_TRAINING = {  # keys of STUDENT, TEACHER and LOSS that make no other network
+    "WEIGHTS", "CONFIG", "TRAIN", "CACHE", "CACHE_EPOCHS", "WEIGHT", "WARMUP", "START", "STOP",
+}  # fmt: skip
+
 
 def refuse_other_config(config: Config, folder: Path) -> None:
     """A run goes on with the config it was started with; only EPOCHS may grow."""
     path, about = folder / "config.yaml", read_json(folder / "run.json")
     if about is None or not about.get("trained", True):
         return
-    before = config
+    before, its_baselines = config, config
     for key, old, new in config.differences(written(path)):
         if key != "SOLVER.EPOCHS" or new < old:
             raise config.error(
                 key, f"the run in {folder} has {old!r}, and --resume can't make it {new!r}."
             )
         before = with_epochs(config, old)
-    digests = (before.digest(), config.digest())  # the new one: it died before config.yaml was new
-    if about.get("config", digests[0]) not in digests:
+        alone = config.recipes.get("BASELINE")
+        shared = {"BASELINE": with_epochs(alone, old)} if alone else {}
+        its_baselines = replace(before, recipes={**config.recipes, **shared})
+    digests = {c.digest() for c in (before, its_baselines, config)}  # it may have died in between
+    if about.get("config", config.digest()) not in digests:
         raise config.error(
             "TEACHER", f"a recipe or a file of weights isn't what the run in {folder} began with."
         )
@@ -44,13 +52,23 @@ def with_epochs(config: Config, epochs: int) -> Config:
 
 
 def refuse_other_student(config: Config, folder: Path) -> None:
-    """The student of the run in ``folder`` is measured as what it is; on other images if told."""
+    """The student of the run in ``folder`` is measured as what it is; on other images if told.
+
+    Where a term makes another network of it, that is made of the teacher and the term, too.
+    """
     path = folder / "config.yaml"
+    makes = any(
+        node is not None and hasattr(DISTILLERS[name.partition("/")[0]], "deployed")
+        for name, node in config.tree.LOSS.items()
+    )
+    made_of = ("STUDENT", "TEACHER", "LOSS") if makes else ("STUDENT",)
     for key, old, new in config.differences(written(path)) if path.exists() else ():
         branch, word = branch_of(key), key.rpartition(".")[2]
-        if branch in ("STUDENT", "TEACHER", "LOSS") and word not in ("WEIGHTS", "CONFIG"):
+        if branch in made_of and word not in OF_TRAINING:
             raise config.error(
-                key, f"the run in {folder} has {old!r}, and --eval-only can't make it {new!r}."
+                key,
+                f"the run in {folder} has {old!r}, and --eval-only can't make it {new!r}; "
+                f"--config-file {path} measures it.",
             )
         if branch == "DATASET":
             log.warning("warning: %s is %r here, and the run in %s has %r", key, new, folder, old)

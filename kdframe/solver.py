@@ -66,8 +66,11 @@ def schedule(
         raise ValueError(f"WARMUP_EPOCHS takes less than EPOCHS, {epochs}, not {warmup:g}.")
     after: ParamScheduler
     if kind == "steps":
+        steps = [step for step in steps if step < epochs]  # the others come after the end
         rates = [lr * gamma**i for i in range(len(steps) + 1)]
-        after = MultiStepParamScheduler(rates, num_updates=epochs, milestones=list(steps))
+        after = ConstantParamScheduler(lr)
+        if steps:
+            after = MultiStepParamScheduler(rates, num_updates=epochs, milestones=steps)
     else:
         after = CosineParamScheduler(lr, 0.0) if kind == "cosine" else ConstantParamScheduler(lr)
     if warmup:

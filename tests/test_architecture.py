@@ -80,7 +80,9 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
         "trainer",
     },
     "doctor": {"arithmetic", "datasets"},
-    "resuming": {"checkpoint", "config", "layers", "run_folder", "schema", "trainer", "values"},
+    "resuming": {
+        "checkpoint", "config", "layers", "registry", "run_folder", "schema", "trainer", "values",
+    },
     "gradients": {"datasets", "distillation", "plan"},
     "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
     "analysis": {

@@ -261,5 +261,5 @@ def test_published_weights_for_other_numbers_are_not_a_teacher(tmp_path, caplog,
         build.load_weights(config, branch, network, "pretrained", other)
         assert "published weights expect std" in caplog.text
     else:
-        with pytest.raises(ConfigError, match=r"TEACHER.WEIGHTS: .* expect std .* see its option"):
+        with pytest.raises(ConfigError, match=r"TEACHER.WEIGHTS: .* expect std .* glyphs has"):
             build.load_weights(config, branch, network, "pretrained", other)

@@ -221,13 +221,19 @@ def test_a_recipe_shares_the_data_of_a_command_line_and_a_baseline_the_seed() ->
 
 
 def test_a_baseline_trains_the_same_student() -> None:
-    answer = "BASELINE: STUDENT.NAME is 'resnet50' here, and configs/student.yaml has 'resnet18'."
+    answer = (
+        "BASELINE: STUDENT.NAME is 'resnet50' in configs/y.yaml, and configs/student.yaml has "
+        "'resnet18'."
+    )
     write("_BASE_: x.yaml\nSTUDENT: {NAME: resnet50}\nBASELINE: student.yaml")
     assert refusal(path="configs/y.yaml", of=load) == f"configs/y.yaml: {answer} (line 3)"
 
 
 def test_a_baseline_trains_on_the_same_images() -> None:
-    answer = "BASELINE: DATASET.VAL is 0.3 here, and configs/student.yaml has 0.1."
+    answer = (
+        "BASELINE: DATASET.VAL is 0.3 in configs/y.yaml, and configs/student.yaml has 0.1. On a "
+        "command line it is for both."
+    )
     write("_BASE_: x.yaml\nDATASET: {VAL: .3}")
     assert refusal(path="configs/y.yaml", of=load) == f"configs/x.yaml: {answer} (line 4)"
     write("_BASE_: x.yaml\nDATASET: {WORKERS: 7}")

@@ -7,7 +7,7 @@ import pytest
 
 from kdframe import build, checkpoint, run
 from kdframe.config import Config, ConfigError, load
-from kdframe.resuming import refuse_other_config
+from kdframe.resuming import refuse_other_config, refuse_other_student
 
 TEXT = """
 DATASET: {NAME: glyphs, TRAIN: 72, TEST: 36, VAL: 0}
@@ -52,19 +52,47 @@ def test_a_teacher_that_changed_under_a_run_is_seen(folder, words) -> None:
         refuse_other_config(made(*words), folder)
 
 
+def test_epochs_may_grow_in_a_file_that_the_baseline_shares(folder) -> None:
+    alone = "".join(line + "\n" for line in TEXT.splitlines() if "TEACHER" not in line)
+    Path("s.yaml").write_text(alone.replace(", kd: {}", ""))
+    teacher = next(line for line in TEXT.splitlines() if "TEACHER" in line)
+    Path("d.yaml").write_text(f"_BASE_: s.yaml\n{teacher}\nLOSS: {{kd: {{}}}}\nBASELINE: s.yaml\n")
+    before = load("d.yaml")
+    (folder / "config.yaml").write_text(before.dump())
+    (folder / "run.json").write_text(json.dumps({"config": before.digest()}))
+    Path("s.yaml").write_text(Path("s.yaml").read_text().replace("EPOCHS: 3", "EPOCHS: 4"))
+    refuse_other_config(load("d.yaml"), folder)
+    Path("w.pth").write_bytes(b"another teacher")
+    with pytest.raises(ConfigError, match="a recipe or a file of weights"):
+        refuse_other_config(load("d.yaml"), folder)
+
+
 def test_a_run_that_died_between_its_two_files_goes_on(folder) -> None:
     more = made("SOLVER.EPOCHS=4")
     (folder / "run.json").write_text(json.dumps({"config": more.digest()}))
     refuse_other_config(more, folder)
 
 
-@pytest.mark.parametrize(
-    "word", ["STUDENT.STRIDE=1", "LOSS.kd.TEMPERATURE=2", "LOSS.kd=null", "TEACHER.WIDTH=8"]
-)
-def test_a_student_is_not_measured_as_what_it_is_not(folder, word) -> None:
-    with pytest.raises(ConfigError, match=r"command line: .* and --eval-only can't make it"):
-        run.eval_only(made(word), folder)
+def test_a_student_is_not_measured_as_what_it_is_not(folder) -> None:
+    with pytest.raises(ConfigError, match=r"can't make it 1; --config-file .*config.yaml measures"):
+        run.eval_only(made("STUDENT.STRIDE=1"), folder)
     assert not (folder / "eval.json").exists()
+
+
+@pytest.mark.parametrize(
+    "word", ["LOSS.kd.TEMPERATURE=2", "LOSS.kd=null", "TEACHER.WIDTH=8", "TEACHER.CACHE=fp32"]
+)
+def test_a_loss_and_a_teacher_make_no_other_student(folder, word) -> None:
+    refuse_other_student(made(word), folder)
+
+
+def test_where_a_term_makes_the_network_its_teacher_is_part_of_it(folder) -> None:
+    """simkd deploys the teacher's classifier."""
+    simkd = ("LOSS.kd=null", "LOSS.simkd={}")
+    (folder / "config.yaml").write_text(made(*simkd).dump())
+    refuse_other_student(made(*simkd, "LOSS.simkd.WEIGHT=2"), folder)
+    with pytest.raises(ConfigError, match=r"TEACHER\.WIDTH: the run in"):
+        refuse_other_student(made(*simkd, "TEACHER.WIDTH=8"), folder)
 
 
 def test_eval_json_says_under_which_config_and_on_which_images(folder, caplog) -> None:

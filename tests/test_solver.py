@@ -18,6 +18,13 @@ def test_steps_multiply_the_rate() -> None:
     assert rates("steps", 2.0)[2:] == rates("steps")[2:]
 
 
+def test_steps_after_the_end_do_not_come() -> None:
+    some = schedule("steps", 1.0, epochs=10, warmup=0, steps=(5, 10, 20), gamma=0.1)
+    assert [some(t) for t in (0.0, 0.49, 0.51, 0.99)] == pytest.approx([1, 1, 0.1, 0.1])
+    none = schedule("steps", 1.0, epochs=3, warmup=1, steps=(3,), gamma=0.1)
+    assert none(0.99) == 1
+
+
 def test_the_cosine_falls_to_zero() -> None:
     expected = [0.2 * (1 + math.cos(math.pi * epoch / 10)) for epoch in range(10)]
     assert rates("cosine") == pytest.approx(expected)

@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     again = args.resume or args.eval_only
     folder = run_folder.choose(draft.path.stem, draft.tree.OUTPUT_DIR, draft.tree.SEED, again)
     first = os.environ.get("RANK", "0") == "0"
-    if first and not (again or args.print_config):
+    trains = not (args.eval_only or args.dry_run or args.print_config)
+    if first and trains and not args.resume:
         run_folder.refuse_occupied(folder)
-    if first and not (args.eval_only or args.dry_run or args.print_config):
+    if first and trains:
         lock.refuse_busy(folder)
     with Signals() as signals:  # those that come during the imports are answered after them
         begun = time.perf_counter()

@@ -28,8 +28,8 @@ def write_found(
 ) -> list[Path]:
     """Writes best.yaml, trials.csv and, with trials enough, importance.png; returns their paths.
 
-    ``planned`` is the best trial's run.  Its config is written whole: it trains the same from
-    anywhere, whatever becomes of the files that it is made of.
+    ``planned`` is the best trial's run.  Its config is written whole, and trains the same from
+    anywhere while its recipes are there.  BASELINE isn't in it: a trial tells no gain.
     """
     best = patiently(getattr, study, "best_trial")
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -38,6 +38,7 @@ def write_found(
         f"# The best of {len(trials)} trials for {search.metric}: {best.value:.4g}, seed "
         f"{planned.seed}.  Chosen on validation; one seed.\n"
         f"# {found}\n"
+        "# A gain is told where BASELINE names the student alone.\n"
         f"#   {shlex.join(training(folder / 'best.yaml'))}\n"
     )
     write_text(folder / "best.yaml", head + planned.config.dump())
