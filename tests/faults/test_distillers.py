@@ -191,7 +191,7 @@ def test_a_term_that_would_be_wrong_without_a_word_is_refused(lab, count, term) 
     count("wrong distillers found", 1)
 
 
-@pytest.mark.parametrize("term", some(NAMED, "broadcasts"))
+@pytest.mark.parametrize("term", some(NAMED))
 def test_a_term_that_may_be_meant_is_named_once(lab, count, term) -> None:
     done = run(lab, term, "SOLVER.EPOCHS", "1")
     assert done.returncode == 0, done.stderr

@@ -33,6 +33,7 @@ WRONG = (
 )  # fmt: skip
 
 
+@pytest.mark.faults
 def test_messages_are_the_same_without_asserts(lab) -> None:
     """Under ``python -O`` nothing is let through that is refused without it."""
     said = [

@@ -58,6 +58,7 @@ def test_sigusr1_saves_and_goes_on_and_sigint_saves_and_stops(lab, count) -> Non
     count("signals answered", 2)
 
 
+@pytest.mark.faults
 def test_signals_in_validation_and_in_the_last_test_lose_nothing(lab, count) -> None:
     """Two batches an epoch are of validation; the seventh of the second life is of the test."""
     whole = lab.uninterrupted()
@@ -71,6 +72,7 @@ def test_signals_in_validation_and_in_the_last_test_lose_nothing(lab, count) -> 
     count("signals answered", 2)
 
 
+@pytest.mark.faults
 def test_a_signal_before_the_first_step_is_answered_and_the_folder_stays_free(lab, count) -> None:
     """While the parts are imported, and while the teacher is measured."""
     process = lab.start("OUTPUT_DIR", "run", config="kd.yaml")
