@@ -18,7 +18,7 @@ from kdframe.distillation import Distillation
 from kdframe.hooks import Hook
 from kdframe.loading import Loader, hold_out
 from kdframe.plan import Plan, seed_of
-from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS
+from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, deploying
 from kdframe.schema import teachers_of
 from kdframe.solver import make_optimizer, schedule
 from kdframe.trainer import Trainer
@@ -187,13 +187,12 @@ def build_deployed(config: Config, num_classes: int, input_size: tuple[int, int,
     """
     blank = functools.partial(build_backbone, num_classes=num_classes, input_size=input_size)
     student = blank(config, "STUDENT")
-    for key, node in config.tree.LOSS.items():
+    for key in deploying(config.tree.LOSS):
         name = key.split("/")[0]
-        if node is not None and hasattr(DISTILLERS[name], "deployed"):
-            options = options_of(DISTILLERS, name, node)
-            term = DISTILLERS[name](student, blank(config, "TEACHER"), **options)
-            deployed: Backbone = term.deployed(student)
-            return deployed
+        options = options_of(DISTILLERS, name, config.tree.LOSS[key])
+        term = DISTILLERS[name](student, blank(config, "TEACHER"), **options)
+        deployed: Backbone = term.deployed(student)
+        return deployed
     return student
 
 

@@ -12,7 +12,7 @@ from kdframe.backbones import Backbone
 from kdframe.build_loss import options_of
 from kdframe.config import Config, ConfigError, load
 from kdframe.loading import Loader
-from kdframe.registry import BACKBONES, DISTILLERS, Registry
+from kdframe.registry import BACKBONES, DISTILLERS, Registry, deploying
 from kdframe.run_folder import require_done
 
 FILES = {"last": "student.safetensors", "best": "student_best.safetensors"}
@@ -109,11 +109,9 @@ def parts_of(config: Config, image: tuple[int, int, int]) -> dict[str, Any]:
         "input_size": list(image),
         "student": part_of(BACKBONES, tree.STUDENT.NAME, tree.STUDENT),
     }
-    for key, node in tree.LOSS.items():
-        name = key.split("/")[0]
-        if node is not None and hasattr(DISTILLERS[name], "deployed"):
-            network["teacher"] = part_of(BACKBONES, tree.TEACHER.NAME, tree.TEACHER)
-            network["term"] = part_of(DISTILLERS, name, node)
+    for key in deploying(tree.LOSS):
+        network["teacher"] = part_of(BACKBONES, tree.TEACHER.NAME, tree.TEACHER)
+        network["term"] = part_of(DISTILLERS, key.split("/")[0], tree.LOSS[key])
     return network
 
 

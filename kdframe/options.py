@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdframe.modules import import_modules
 from kdframe.nearest import nearest
-from kdframe.registry import BACKBONES, DATASETS, DISTILLERS, HOOKS, Registry, UnknownPart
+from kdframe.registry import (
+    BACKBONES,
+    DATASETS,
+    DISTILLERS,
+    HOOKS,
+    Registry,
+    UnknownPart,
+    deploying,
+)
 from kdframe.schema import BRANCHES, ENTRIES, branch_of, known_keys, teachers_of
 from kdframe.values import ConfigError, Key, hint, kind_of, shown, take, unknown
 
@@ -156,16 +164,18 @@ def idle_terms(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     terms = {
         entry: entry.partition("/")[0] for entry, given in tree["LOSS"].items() if given is not None
     }
-    deploying = [name for name in terms.values() if hasattr(DISTILLERS[name], "deployed")]
+    others = deploying(tree["LOSS"])
     for entry, name in terms.items():
         if name == "dml" and not tree["TEACHER"]["TRAIN"]:
             yield f"LOSS.{entry}", "nothing is mutual: it is kd of TEMPERATURE 1 (TEACHER.TRAIN)."
         if "teachers" in DISTILLERS.needs(name) and len(teachers_of(tree)) == 1:
             yield f"LOSS.{entry}", "it takes several teachers (TEACHER/2), and with one it is kd."
-        if name == "cross_entropy" and deploying:
+        if name == "cross_entropy" and others:
             yield (
                 f"LOSS.{entry}",
-                (f"it trains a classifier that is thrown away: {deploying[0]} deploys another."),
+                (
+                    f"it trains a classifier that is thrown away: {terms[others[0]]} deploys another."
+                ),
             )
 
 
@@ -173,9 +183,8 @@ def refuse_other_teacher(
     draft: Draft, at: str, branch: Mapping[str, Any], keys: Mapping[str, Key], recipe: Config
 ) -> None:
     """A teacher that a recipe trains is the recipe's student, and has its options."""
-    for term, given in recipe.tree["LOSS"].items():
-        other = given is not None and hasattr(DISTILLERS[term.partition("/")[0]], "deployed")
-        if other and not branch["WEIGHTS"]:
+    for term in deploying(recipe.tree["LOSS"]):
+        if not branch["WEIGHTS"]:
             raise draft.error(
                 f"{at}.CONFIG",
                 f"what {recipe.path} trains can't teach: {term} makes another network of its "

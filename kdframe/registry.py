@@ -8,7 +8,7 @@ package's entry point (group ``kdframe.<kind>``) only when its name is asked for
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -207,3 +207,9 @@ BACKBONES = Registry("backbones", ("num_classes",))
 DATASETS = Registry("datasets", ("split",))
 DISTILLERS = Registry("distillers", ("student", "teacher", "batch"), ("student", "teacher"))
 HOOKS = Registry("hooks", ("output_dir",))
+
+
+def deploying(loss: Mapping[str, Any]) -> list[str]:
+    """The entries of LOSS whose term makes another network of the student, and deploys that."""
+    on = (entry for entry, given in loss.items() if given is not None)
+    return [key for key in on if hasattr(DISTILLERS[key.partition("/")[0]], "deployed")]

@@ -8,7 +8,7 @@ from typing import Any
 from kdframe import checkpoint
 from kdframe.config import Config, ConfigError
 from kdframe.layers import mapping_in
-from kdframe.registry import DISTILLERS
+from kdframe.registry import deploying
 from kdframe.run_folder import CHECKPOINTS, read_json
 from kdframe.schema import branch_of
 from kdframe.trainer import Trainer
@@ -57,11 +57,7 @@ def refuse_other_student(config: Config, folder: Path) -> None:
     Where a term makes another network of it, that is made of the teacher and the term, too.
     """
     path = folder / "config.yaml"
-    makes = any(
-        node is not None and hasattr(DISTILLERS[name.partition("/")[0]], "deployed")
-        for name, node in config.tree.LOSS.items()
-    )
-    made_of = ("STUDENT", "TEACHER", "LOSS") if makes else ("STUDENT",)
+    made_of = ("STUDENT", "TEACHER", "LOSS") if deploying(config.tree.LOSS) else ("STUDENT",)
     for key, old, new in config.differences(written(path)) if path.exists() else ():
         branch, word = branch_of(key), key.rpartition(".")[2]
         if branch in made_of and word not in OF_TRAINING:
