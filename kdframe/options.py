@@ -171,12 +171,9 @@ def idle_terms(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if "teachers" in DISTILLERS.needs(name) and len(teachers_of(tree)) == 1:
             yield f"LOSS.{entry}", "it takes several teachers (TEACHER/2), and with one it is kd."
         if name == "cross_entropy" and others:
-            yield (
-                f"LOSS.{entry}",
-                (
-                    f"it trains a classifier that is thrown away: {terms[others[0]]} deploys another."
-                ),
-            )
+            other = terms[others[0]]
+            why = f"it trains a classifier that is thrown away: {other} deploys another."
+            yield f"LOSS.{entry}", why
 
 
 def refuse_other_teacher(
