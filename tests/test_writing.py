@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -38,6 +39,33 @@ def test_size_and_digest_are_those_of_the_file(tmp_path) -> None:
     size, sha256 = writing.write(tmp_path / "f", lambda sink: [sink.write(b"ab"), sink.write(b"c")])
     assert size == 3 and sha256 == hashlib.sha256(b"abc").hexdigest()
     assert (tmp_path / "f").read_bytes() == b"abc"
+
+
+def test_long_pieces_between_short_ones_are_digested_and_written_in_their_order(tmp_path) -> None:
+    pieces = [bytes([i]) * (writing.LONG + i if i % 3 else 5) for i in range(40)]  # 27 MiB
+    assert sum(map(len, pieces)) > writing.HURRY
+    size, sha256 = writing.write(tmp_path / "f", lambda sink: [sink.write(p) for p in pieces])
+    assert (tmp_path / "f").read_bytes() == b"".join(pieces)
+    assert size == len(b"".join(pieces))
+    assert sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def test_a_full_disk_within_a_long_piece_is_told_too(tmp_path) -> None:
+    """Which another thread writes."""
+
+    def writer(sink):
+        sink.write(b"short")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (writing.LONG, hard))
+        sink.write(bytes(2 * writing.LONG))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="large") as caught:
+            writing.write(tmp_path / "f", writer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "f")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(
