@@ -29,6 +29,7 @@ STORAGE = {
     errno.EFBIG,
     errno.EIO,
 }
+PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR}  # no file's, or no folder's
 MAIN = threading.main_thread()  # no other may set a signal's handler
 IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
 GONE = 128 + signal.SIGPIPE
@@ -141,8 +142,8 @@ def code_of(error: BaseException) -> int:
         return 2
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    if isinstance(error, OSError) and error.errno in STORAGE:
-        return 4
+    if isinstance(error, OSError) and error.errno in STORAGE | PATHS:
+        return 4 if error.errno in STORAGE else 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or spent(error):
         return 6
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):

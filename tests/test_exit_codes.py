@@ -23,6 +23,7 @@ def raising(error: BaseException):
             4,
             "a/b: No space left on device",
         ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x/y"), 2, "x/y: File name too long"),
         (OSError(errno.EMFILE, "Too many open files", "x.png"), 6, "too few file descriptors: "),
         (RuntimeError("received 0 items of ancdata"), 6, "too few file descriptors: "),
         (
