@@ -182,11 +182,20 @@ def holds_together(path: Path) -> bool:
         return False
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Writes a network's tensors as safetensors, with ``about`` (JSON-able) in its header."""
+def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Writes a network's tensors as safetensors, with ``about`` (JSON-able) in its header.
+
+    Returns:
+        The file's SHA-256.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     header = {ABOUT: json.dumps(about)}  # one entry: safetensors writes several in any order
-    write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)))
+    return write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)))[1]
+
+
+def sha256_of(path: Path) -> str:
+    """A file's digest, and none where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

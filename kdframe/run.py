@@ -28,7 +28,7 @@ from kdframe.run_folder import RunFolder, read_json, refuse_occupied
 from kdframe.signals import stop_if
 from kdframe.startup import Startup
 from kdframe.teachers import cache_of, gate
-from kdframe.trainer import Trainer
+from kdframe.trainer import BEST, Trainer
 from kdframe.writing import write_json, write_text
 
 log = logging.getLogger("kdframe")
@@ -247,7 +247,7 @@ def measure(trainer: Trainer, networks: dict[str, Backbone], data: Data) -> dict
 
 def best_of(trainer: Trainer) -> Backbone:
     """A copy of the student with the weights that were best on validation."""
-    path = trainer.output_dir / "student_best.safetensors"
+    path = trainer.output_dir / BEST
     backbone = copy.deepcopy(trainer.deployed)
     weights = parallel.from_first(checkpoint.load_weights(path)[0] if path.exists() else {})
     checkpoint.fit(weights, backbone.network, path)

@@ -28,6 +28,7 @@ from kdframe.signals import LOST_NOTHING, SAVED, STOPPING, Stopped
 
 log = logging.getLogger("kdframe")
 
+BEST = "student_best.safetensors"
 KEPT = ("student", "learned", "partner", "deployed", "optimizer")  # what must be finite of a state
 
 
@@ -67,7 +68,7 @@ class Trainer:
         self.counts = Counter[str]()  # of the steps that they are from
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []  # a dict an epoch
-        self.best = -math.inf  # of val/top1
+        self.best, self.best_file = -math.inf, ""  # of val/top1, and the digest of its student
         self.seconds = 0.0  # of training and validation, over all processes that resumed the run
         self.images = 0  # since this process started
         self.saved_at = time.monotonic()
@@ -213,7 +214,7 @@ class Trainer:
                 self.metrics |= {f"{at}/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}
             if (val := found["student"])["top1"] > self.best and math.isfinite(val["nll"]):
                 self.best = val["top1"]
-                self.save_weights("student_best.safetensors", self.deployed)
+                self.best_file = self.save_weights(BEST, self.deployed)
         self.sums, self.counts = self.no_sums(), Counter()
         self.history.append({"epoch": self.epoch + 1, **self.metrics})
         self.call("after_epoch")
@@ -261,10 +262,11 @@ class Trainer:
             )
         self.saved_at, self.saved_step = time.monotonic(), self.step
 
-    def save_weights(self, name: str, backbone: Backbone) -> None:
-        if parallel.rank() == 0:
-            weights = backbone.network.state_dict()
-            checkpoint.save_weights(self.output_dir / name, weights, self.plan.about or {})
+    def save_weights(self, name: str, backbone: Backbone) -> str:
+        if parallel.rank() != 0:
+            return ""
+        weights = backbone.network.state_dict()
+        return checkpoint.save_weights(self.output_dir / name, weights, self.plan.about or {})
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; loaded with ``weights_only``."""
@@ -281,7 +283,7 @@ class Trainer:
             "sums": self.sums,
             "counts": dict(self.counts),
             "history": self.history,
-            "best": self.best,
+            "best": (self.best, self.best_file),
             "seconds": self.seconds,
             "hooks": {type(h).__qualname__: kept for h in self.hooks if (kept := h.state_dict())},
         }
@@ -300,8 +302,10 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.counts = Counter(state["counts"])
-        self.history, self.best = state["history"], state["best"]
-        self.seconds = state["seconds"]
+        self.history, self.seconds = state["history"], state["seconds"]
+        self.best, self.best_file = state["best"]
+        if self.best_file and checkpoint.sha256_of(self.output_dir / BEST) != self.best_file:
+            self.best = -math.inf  # it is gone, or of a stretch that is now trained anew
         for hook in self.hooks:
             if (kept := state["hooks"].get(type(hook).__qualname__)) is not None:
                 hook.load_state_dict(kept)

@@ -325,6 +325,26 @@ def test_the_best_from_before_a_restart_stands(tmp_path) -> None:
     assert len(t.history) == 3 and t.best == 90 and path.read_bytes() == best
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_best_that_is_gone_or_of_a_stretch_that_was_lost_is_looked_for_anew(
+    lost, tmp_path
+) -> None:
+    """One whose digest isn't the checkpoint's was saved after it, and may never be met again."""
+    stop, path = StopAt(8), tmp_path / "student_best.safetensors"  # after two epochs
+    with pytest.raises(Stopped):
+        trainer(tmp_path, hooks=[stop], asked=stop.asked).train()
+    if lost:
+        path.unlink()
+    else:
+        checkpoint.save_weights(path, {"w": torch.ones(1)}, {"of": "a later epoch"})
+    t = trainer(tmp_path)
+    t.load(checkpoint.newest(tmp_path / "checkpoints"))
+    t.evaluate = lambda loader: {"student": dict.fromkeys(("top1", "top5", "nll", "ece"), 0.0)}
+    t.train()
+    assert t.best == 0
+    assert checkpoint.load_weights(path)[0].keys() == t.deployed.network.state_dict().keys()
+
+
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path) -> None:
     t = trainer(tmp_path)
     with torch.no_grad():
