@@ -248,14 +248,15 @@ def build_trainer(
             momentum=solver.MOMENTUM,
             nesterov=solver.NESTEROV,
         )
-    rate = schedule(
-        solver.SCHEDULE,
-        solver.LR,
-        epochs=solver.EPOCHS,
-        warmup=solver.WARMUP_EPOCHS,
-        steps=solver.STEPS,
-        gamma=solver.GAMMA,
-    )
+    with blame(config, "SOLVER.SCHEDULE"):
+        rate = schedule(
+            solver.SCHEDULE,
+            solver.LR,
+            epochs=solver.EPOCHS,
+            warmup=solver.WARMUP_EPOCHS,
+            steps=solver.STEPS,
+            gamma=solver.GAMMA,
+        )
     plan = Plan(
         epochs=solver.EPOCHS,
         batch_size=solver.BATCH_SIZE,

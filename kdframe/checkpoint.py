@@ -152,10 +152,7 @@ def examine(path: Path, step: int) -> tuple[dict[str, Any] | None, str]:
 
 
 def load_state(data: bytes) -> tuple[dict[str, Any] | None, str]:
-    """A checkpoint's content, or what is wrong with it.
-
-    Nothing but tensors and plain values is loaded.
-    """
+    """A checkpoint's content, tensors and plain values alone, or what is wrong with it."""
     try:
         state = plain(io.BytesIO(data))
     except Exception as error:  # torch raises nearly anything for what isn't its own
@@ -182,20 +179,22 @@ def holds_together(path: Path) -> bool:
         return False
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """Writes a network's tensors as safetensors, with ``about`` (JSON-able) in its header.
-
-    Returns:
-        The file's SHA-256.
-    """
+def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Writes a network's tensors as safetensors, with ``about`` (JSON-able) in its header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     header = {ABOUT: json.dumps(about)}  # one entry: safetensors writes several in any order
-    return write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)))[1]
+    write(path, lambda sink: sink.write(safetensors.torch.save(tensors, header)))
 
 
-def sha256_of(path: Path) -> str:
-    """A file's digest, and none where there is no file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+def renewed(path: Path, sha256: str, about: Mapping[str, Any]) -> bool:
+    """Whether a file holds the weights of that ``digest``; its header then says ``about``."""
+    try:
+        weights, before = load_weights(path)
+    except (OSError, ValueError):
+        return False
+    if (same := digest(weights) == sha256) and before != about:
+        save_weights(path, weights, about)
+    return same
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -210,9 +209,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
-            return safetensors.torch.load_file(path), about if isinstance(about, dict) else {}
-        except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+            content = safetensors.torch.load_file(path)
+        except (SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no whole safetensors file ({error})") from error
+        if not all(map(is_weight, content, content.values())):
+            raise ValueError(f"{path} holds something other than real numbers")
+        return content, about if isinstance(about, dict) else {}
     try:
         with torch.serialization.safe_globals(HARMLESS):
             content = plain(path)
@@ -294,21 +296,23 @@ def by_name(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
     }
 
 
-def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What an optimizer keeps in its groups beside parameters: some of timm's count steps there."""
-    return [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+def shared_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer keeps for no parameter alone: counts of steps, a generator's state."""
+    kept = {key: value for key, value in optimizer.state_dict().items() if key != "state"}
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in kept["param_groups"]]
+    return {**kept, "param_groups": groups}
 
 
 def load_by_name(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
-    groups: list[dict[str, Any]],
+    shared: dict[str, Any],
 ) -> None:
     """Gives each parameter the state that was saved under its name, and each group its own."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [p for group in optimizer.param_groups for p in group["params"]]
     numbered = {i: state[names[p]] for i, p in enumerate(ordered) if names[p] in state}
     mine = optimizer.state_dict()["param_groups"]
-    merged = [{**new, **old} for new, old in zip(mine, groups, strict=True)]
-    optimizer.load_state_dict({"state": numbered, "param_groups": merged})
+    groups = [{**new, **old} for new, old in zip(mine, shared["param_groups"], strict=True)]
+    optimizer.load_state_dict({**shared, "state": numbered, "param_groups": groups})

@@ -59,6 +59,9 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
 
     Where the reader of stdout went away (``| head``), it ends without a word, as Unix tools do.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed (``>&-``): the next file would take its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler and threading.current_thread() is MAIN
     if ours:
@@ -67,7 +70,7 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
         try:
             work()
         finally:
-            flush()  # here, and not when nobody can answer any more
+            sys.stdout.flush()  # here, and not when nobody can answer any more
     except (Exception, KeyboardInterrupt) as error:
         if is_gone() and isinstance(error, BrokenPipeError):
             return GONE
@@ -77,7 +80,7 @@ def answered(work: Callable[[], None], debug: bool = False) -> int:
             time.sleep(PAUSE)  # torchrun ends all of them when the first one ends
         else:
             print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if several():
             leave(code_of(error))
         sys.last_value = error  # what it holds lives until the end: dying now, it would complain
         return code_of(error)
@@ -100,30 +103,29 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def flush() -> None:
-    """Writes out what was printed; there is no stdout where it was closed (``>&-``)."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
 def is_gone() -> bool:
     """Whether nobody reads stdout any more; what it doesn't take then goes nowhere."""
-    if sys.stdout is None:
-        return False
     look, gone = select.poll(), False
     with suppress(OSError, ValueError):  # a stdout that is no file, as in a notebook
         look.register(sys.stdout.fileno(), 0)
         gone = any(flags & (select.POLLERR | select.POLLHUP) for _, flags in look.poll(0))
     try:
-        flush()
+        sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return gone
 
 
+def several() -> bool:
+    """Whether this is one of several processes, by what torchrun tells each."""
+    said = os.environ.get("WORLD_SIZE", "")
+    return said.isdecimal() and int(said) > 1
+
+
 def is_told(error: BaseException) -> bool:
     """Whether another of several processes says it: the config's errors are the same for all."""
-    others = isinstance(error, ConfigError) and os.environ.get("LOCAL_RANK", "0") != "0"
+    other = several() and os.environ.get("LOCAL_RANK", "0") != "0"
+    others = isinstance(error, ConfigError) and other
     return bool(getattr(error, "told", others))
 
 

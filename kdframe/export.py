@@ -96,7 +96,7 @@ def export(
     """
     refuse_taken(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{target.name}.{os.getpid()}{writing.TEMPORARY}")
+    made = writing.temporary_of(target)
     try:
         made.mkdir()
         for form in formats.values():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from kdframe.config import ConfigError
+from kdframe.writing import no_link
 
 NAME = ".lock"
 PAUSE = 0.5  # seconds between two tries of one that waits
@@ -30,7 +31,7 @@ def taken(folder: Path, wait: Callable[[], None] | None) -> IO[str]:
         ConfigError: another process has it; the message names it.
     """
     while True:
-        file = (folder / NAME).open("a+")
+        file = os.fdopen(no_link(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         if not is_free(file):
             message = in_use(folder, file)
             if wait is None:

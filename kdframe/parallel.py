@@ -16,6 +16,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kdframe.exit_codes import several
+
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1  # Linux's prctl.h
@@ -45,7 +47,7 @@ def start(device: str, timeout: float = 30.0) -> torch.device:
         device = f"cuda:{torch.cuda.current_device()}"
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+    if several() and not dist.is_initialized():
         end_with_parent()
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         # waits for the others, where no handler of ours runs: torchrun's SIGTERM ends it

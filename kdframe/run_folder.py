@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kdframe import __version__, lock
 from kdframe.config import ConfigError
-from kdframe.writing import clear_strays, write_json
+from kdframe.writing import clear_strays, no_link, write_json
 
 LATEST = "latest"
 ABOUT, CHECKPOINTS = "run.json", "checkpoints"
@@ -30,6 +31,12 @@ def choose(config: str, output_dir: str, seed: int, again: bool) -> Path:
         ConfigError: ``again``, and there was no run.
     """
     if output_dir:
+        try:
+            Path(output_dir).lstat()
+        except ValueError as error:  # a NUL, or half a character
+            raise ConfigError(f"OUTPUT_DIR: {output_dir!r} can name no folder.") from error
+        except OSError:  # it isn't there yet, or whoever opens it says what is wrong
+            pass
         return Path(output_dir)
     home = Path("runs", config)
     if not again:
@@ -222,6 +229,9 @@ class LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, delay=True)
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open(self.baseFilename, "ab", opener=no_link), encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

@@ -58,14 +58,17 @@ def schedule(
     first ``warmup`` epochs it grows linearly from a thousandth; the cosine begins after that.
 
     Raises:
-        ValueError: a warmup as long as the training.
+        ValueError: a warmup as long as the training, a gamma that grows beyond all numbers.
     """
     if warmup >= epochs:
         raise ValueError(f"WARMUP_EPOCHS takes less than EPOCHS, {epochs}, not {warmup:g}.")
     after: ParamScheduler
     if kind == "steps":
         steps = [step for step in steps if step < epochs]  # the others come after the end
-        rates = [lr * gamma**i for i in range(len(steps) + 1)]
+        try:
+            rates = [lr * gamma**i for i in range(len(steps) + 1)]
+        except OverflowError as error:
+            raise ValueError(f"GAMMA {gamma:g}, {len(steps)} times, is no number.") from error
         after = ConstantParamScheduler(lr)
         if steps:
             after = MultiStepParamScheduler(rates, num_updates=epochs, milestones=steps)

@@ -68,7 +68,7 @@ class Trainer:
         self.counts = Counter[str]()  # of the steps that they are from
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []  # a dict an epoch
-        self.best, self.best_file = -math.inf, ""  # of val/top1, and the digest of its student
+        self.best, self.best_digest = -math.inf, ""  # of val/top1, and of its student's weights
         self.seconds = 0.0  # of training and validation, over all processes that resumed the run
         self.images = 0  # since this process started
         self.saved_at = time.monotonic()
@@ -214,7 +214,8 @@ class Trainer:
                 self.metrics |= {f"{at}/{k}": val[k] for k in ("top1", "top5", "nll", "ece")}
             if (val := found["student"])["top1"] > self.best and math.isfinite(val["nll"]):
                 self.best = val["top1"]
-                self.best_file = self.save_weights(BEST, self.deployed)
+                self.best_digest = checkpoint.digest(self.deployed.network.state_dict())
+                self.save_weights(BEST, self.deployed)
         self.sums, self.counts = self.no_sums(), Counter()
         self.history.append({"epoch": self.epoch + 1, **self.metrics})
         self.call("after_epoch")
@@ -262,11 +263,10 @@ class Trainer:
             )
         self.saved_at, self.saved_step = time.monotonic(), self.step
 
-    def save_weights(self, name: str, backbone: Backbone) -> str:
-        if parallel.rank() != 0:
-            return ""
-        weights = backbone.network.state_dict()
-        return checkpoint.save_weights(self.output_dir / name, weights, self.plan.about or {})
+    def save_weights(self, name: str, backbone: Backbone) -> None:
+        if parallel.rank() == 0:
+            weights = backbone.network.state_dict()
+            checkpoint.save_weights(self.output_dir / name, weights, self.plan.about or {})
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; loaded with ``weights_only``."""
@@ -278,12 +278,12 @@ class Trainer:
             "deployed": self.deployed.network.state_dict(),
             "partner": self.model.partner.network.state_dict() if self.model.partner else {},
             "optimizer": checkpoint.by_name(self.model, self.optimizer),
-            "groups": checkpoint.groups_of(self.optimizer),
+            "shared": checkpoint.shared_of(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
             "counts": dict(self.counts),
             "history": self.history,
-            "best": (self.best, self.best_file),
+            "best": (self.best, self.best_digest),
             "seconds": self.seconds,
             "hooks": {type(h).__qualname__: kept for h in self.hooks if (kept := h.state_dict())},
         }
@@ -297,14 +297,15 @@ class Trainer:
             self.averaged.module.network.load_state_dict(state["deployed"])
         if self.model.partner:
             self.model.partner.network.load_state_dict(state["partner"])
-        known = state["optimizer"], state["groups"]
+        known = state["optimizer"], state["shared"]
         checkpoint.load_by_name(self.model, self.optimizer, *known)
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.counts = Counter(state["counts"])
         self.history, self.seconds = state["history"], state["seconds"]
-        self.best, self.best_file = state["best"]
-        if self.best_file and checkpoint.sha256_of(self.output_dir / BEST) != self.best_file:
+        self.best, self.best_digest = state["best"]
+        kept = self.output_dir / BEST, self.best_digest, self.plan.about or {}
+        if self.best_digest and parallel.rank() == 0 and not checkpoint.renewed(*kept):
             self.best = -math.inf  # it is gone, or of a stretch that is now trained anew
         for hook in self.hooks:
             if (kept := state["hooks"].get(type(hook).__qualname__)) is not None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -100,6 +101,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def no_link(path: str | Path, flags: int) -> int:
+    """An ``opener`` for ``open``: a link in somebody's run folder leads to no file outside it."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def settle(folder: Path) -> None:
     """Makes what was renamed or removed in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -115,7 +121,7 @@ def temporary_of(path: Path) -> Path:
 
 
 def clear_strays(folder: Path) -> None:
-    """Removes the temporary files of processes that are dead; those of living ones stay.
+    """Removes what dead processes were writing, files or folders; what living ones write stays.
 
     Of other machines' processes only those that nobody has written to for a day.
     """
@@ -126,7 +132,9 @@ def clear_strays(folder: Path) -> None:
             dead = not alive(pid)
         else:
             dead = stray.exists() and time.time() - stray.stat().st_mtime > ABANDONED
-        if dead:
+        if dead and stray.is_dir() and not stray.is_symlink():  # of an export
+            shutil.rmtree(stray)
+        elif dead:
             stray.unlink(missing_ok=True)
 
 

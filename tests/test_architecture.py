@@ -25,7 +25,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "nearest": set(),
     "values": {"nearest"},
     "registry": {"nearest", "values"},
-    "parallel": set(),
+    "parallel": {"exit_codes"},
     "together": {"parallel"},
     "writing": set(),
     "checkpoint": {"writing"},
@@ -44,7 +44,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "shipped": {"values"},
     "config": {"layers", "nearest", "options", "resolved", "schema", "shipped", "values"},
     "exit_codes": {"values"},
-    "lock": {"config"},
+    "lock": {"config", "writing"},
     "run_folder": {"config", "lock", "writing"},
     # the parts
     "backbones": {"registry"},

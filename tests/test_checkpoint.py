@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import random
 
 import pytest
 import torch
@@ -138,6 +139,38 @@ def test_the_manifest_says_what_the_file_is(tmp_path) -> None:
     assert manifest["size"] == (tmp_path / "step_7.pt").stat().st_size
 
 
+class Chance(torch.optim.SGD):
+    """Has a generator of its own, as timm's kron."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.random = random.Random(0)
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "random": self.random.getstate()}
+
+    def load_state_dict(self, state) -> None:
+        super().load_state_dict(state)
+        self.random.setstate(state["random"])
+
+
+def test_a_resumed_optimizer_goes_on_with_its_own_generator() -> None:
+    network, file = nn.Linear(3, 2), io.BytesIO()
+    first, second = (Chance(network.parameters(), lr=0.1) for _ in range(2))
+    first.random.random()
+    torch.save(checkpoint.shared_of(first), file)
+    shared = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    checkpoint.load_by_name(network, second, {}, shared)
+    assert second.random.random() == first.random.random()
+
+
+def test_complex_weights_are_refused_and_not_made_real(tmp_path) -> None:
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, {"w": torch.ones(2, dtype=torch.complex64)}, {})
+    with pytest.raises(ValueError, match="holds something other than real numbers"):
+        checkpoint.load_weights(path)
+
+
 @pytest.mark.parametrize("name", ["momentum", "adamw", "lamb", "adan", "adafactor", "lion"])
 def test_a_resumed_optimizer_steps_as_one_that_never_stopped(name) -> None:
     """Some count their steps in the group, where no parameter's name leads to."""
@@ -155,7 +188,7 @@ def test_a_resumed_optimizer_steps_as_one_that_never_stopped(name) -> None:
     for x in (1.0, 2.0, 3.0):
         step(0, x)
     by_name = checkpoint.by_name(networks[0], optimizers[0])
-    saved = by_name, checkpoint.groups_of(optimizers[0])
+    saved = by_name, checkpoint.shared_of(optimizers[0])
     file = io.BytesIO()
     torch.save(saved, file)
     file.seek(0)

@@ -57,6 +57,14 @@ def test_an_error_is_one_line_and_a_code(error, code, said, capsys) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("said", ["", "x", "1"])
+def test_one_process_speaks_whatever_the_environment_says(said, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("WORLD_SIZE", said)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert answered(raising(ConfigError("no"))) == 2
+    assert capsys.readouterr().err == "error: no\n"
+
+
 def test_a_traceback_is_shown_for_debug_only(capsys) -> None:
     assert answered(raising(ConfigError("no")), debug=True) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -112,6 +112,16 @@ def test_what_simkd_deploys_has_the_teacher_s_classifier_and_no_teacher(runs, tm
     assert about["network"]["term"] == {"name": "simkd", "options": {"factor": 4}}
 
 
+def test_a_graph_that_finds_no_room_leaves_nothing(runs, tmp_path) -> None:
+    """torch's own writer would end the process."""
+    tool = str(ROOT / "tools/export_model.py")
+    words = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", sys.executable, tool]
+    words += [str(runs("plain")), "--format", "torch_export", "--output", str(tmp_path / "e")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1
+    assert done.stderr.endswith("model.pt2: File too large\n") and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_the_batch_of_a_graph_is_of_any_size(runs, tmp_path, size) -> None:
     if not Path("any").exists():

@@ -79,6 +79,11 @@ def test_a_gradient_may_come_later_than_the_others(name) -> None:
     torch.testing.assert_close(late, alone)
 
 
+def test_a_gamma_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"GAMMA 1e\+308, 2 times, is no number"):
+        schedule("steps", 0.1, epochs=3, warmup=0, steps=[1, 2], gamma=1e308)
+
+
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(ValueError, match="adamm not found"):
         make_optimizer("adamm", [], lr=1, weight_decay=0, momentum=0, nesterov=False)

@@ -345,6 +345,19 @@ def test_a_best_that_is_gone_or_of_a_stretch_that_was_lost_is_looked_for_anew(
     assert checkpoint.load_weights(path)[0].keys() == t.deployed.network.state_dict().keys()
 
 
+def test_a_best_from_before_a_run_was_made_longer_is_of_the_longer_run(tmp_path) -> None:
+    """Or it could not be exported: its header would name the config of another run."""
+    stop, path = StopAt(8), tmp_path / "student_best.safetensors"
+    with pytest.raises(Stopped):
+        trainer(tmp_path, hooks=[stop], asked=stop.asked).train()
+    before = checkpoint.load_weights(path)[0]
+    t = trainer(tmp_path, replace(PLAN, about={"config": "longer"}))
+    t.load(checkpoint.newest(tmp_path / "checkpoints"))
+    after, about = checkpoint.load_weights(path)
+    assert about == {"config": "longer"} and t.best > 0
+    assert checkpoint.digest(after) == checkpoint.digest(before) == t.best_digest
+
+
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path) -> None:
     t = trainer(tmp_path)
     with torch.no_grad():

@@ -131,3 +131,18 @@ def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path
     writing.clear_strays(tmp_path)
     found = [p.exists() for p in (left, lives, mine, elsewhere, old)]
     assert found == [False, True, True, True, False]
+
+
+def test_an_export_that_was_killed_goes_as_well(tmp_path) -> None:
+    """It is a folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    left = tmp_path / f".export.{socket.gethostname()}.{int(done.stdout)}.tmp"
+    left.mkdir()
+    (left / "model.pt2").touch()
+    link, target = left.with_name(left.name.replace("export", "link")), tmp_path / "target"
+    target.mkdir()
+    link.symlink_to(target)
+    writing.clear_strays(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]

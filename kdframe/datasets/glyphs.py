@@ -12,6 +12,7 @@ from kdframe.datasets.base import Dataset, InMemory
 from kdframe.registry import DATASETS
 
 CLASSES = string.digits + string.ascii_uppercase
+MOST = 10**8  # images, 3 kB each
 SIZE = 32  # of an image, in pixels
 FACE = 40  # of the face that glyphs are cut from; a capital is 28 high
 CANVAS = 48
@@ -26,14 +27,14 @@ def glyphs(split: str, *, train: int = 1200, test: int = 3600, seed: int = 0) ->
     function of (seed, split, item), so a larger set begins with the smaller one's images.
 
     Raises:
-        ValueError: no such split, too few images, a negative seed.
+        ValueError: no such split, too few or too many images, a negative seed.
     """
     counts = {"train": train, "test": test}
     if split not in counts:
         raise ValueError(f"glyphs has no split {split!r}: it has train and test.")
-    if min(train, test) < len(CLASSES) or seed < 0:
+    if min(train, test) < len(CLASSES) or max(train, test) > MOST or seed < 0:
         raise ValueError(
-            f"glyphs takes {len(CLASSES)} images or more and a seed of 0 or more, "
+            f"glyphs takes {len(CLASSES)} to {MOST:,} images and a seed of 0 or more, "
             f"not train {train}, test {test}, seed {seed}."
         )
     stencils = [stencil(name) for name in CLASSES]

@@ -3,6 +3,7 @@
 See https://docs.pytorch.org/docs/stable/export.html.
 """
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdframe import writing
 from kdframe.formats.base import Deployable, Student
 
 FILE = "model.pt2"
@@ -20,7 +22,9 @@ ABOUT = "about.json"  # among the archive's extra files
 def write(student: Student, folder: Path) -> None:
     """The batch's size stays free."""
     program = program_of(Deployable(student))
-    torch.export.save(program, folder / FILE, extra_files={ABOUT: json.dumps(dict(student.about))})
+    file = io.BytesIO()  # on a full disk torch's own writer ends the process
+    torch.export.save(program, file, extra_files={ABOUT: json.dumps(dict(student.about))})
+    writing.write(folder / FILE, lambda sink: sink.write(file.getbuffer()))
 
 
 def program_of(deployable: Deployable) -> torch.export.ExportedProgram:

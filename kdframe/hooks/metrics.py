@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdframe.hooks.base import Hook
 from kdframe.registry import HOOKS
+from kdframe.writing import no_link
 
 if TYPE_CHECKING:
     from kdframe.trainer import Trainer
@@ -36,7 +37,7 @@ class Metrics(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """How long the file is, once that much of it is on the disk."""
-        with self.path.open("a") as file:
+        with open(self.path, "a", opener=no_link) as file:
             os.fsync(file.fileno())
             return {"offset": file.tell()}
 
@@ -46,7 +47,7 @@ class Metrics(Hook):
     def before_train(self, trainer: Trainer) -> None:
         """Cuts off what this process will write again."""
         offset = self.length_at(trainer) if self.offset is None else self.offset
-        with self.path.open("ab") as file:
+        with open(self.path, "ab", opener=no_link) as file:
             if (lost := offset - file.tell()) > 0:
                 log.warning("%s has lost %d bytes since the checkpoint", self.path, lost)
             file.truncate(min(offset, file.tell()))
@@ -85,5 +86,5 @@ class Metrics(Hook):
     def write(self, row: dict[str, float]) -> None:
         """A number that isn't finite is null: JSON has none."""
         sound = {name: x if math.isfinite(x) else None for name, x in row.items()}
-        with self.path.open("a") as file:
+        with open(self.path, "a", opener=no_link) as file:
             file.write(json.dumps(sound, allow_nan=False) + "\n")

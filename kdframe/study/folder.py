@@ -11,7 +11,7 @@ from typing import Any, Self
 from kdframe.config import ConfigError
 from kdframe.run_folder import read_json
 from kdframe.study.written import Study
-from kdframe.writing import write_json
+from kdframe.writing import no_link, write_json
 
 ABOUT = "study.json"
 
@@ -62,7 +62,7 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"OUTPUT_DIR: {self.path} can't be made: {error}.") from error
-        self.lock = (self.path / ".lock").open("a+")
+        self.lock = open(self.path / ".lock", "a+", opener=no_link)
         how = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:
             fcntl.lockf(self.lock, how | fcntl.LOCK_NB)

@@ -107,3 +107,23 @@ def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(lab, after, co
     done = [(0, "")] if after >= 0.5 else []  # it may have ended by then
     assert (code, err) in [*done, (130, "error: stopped by SIGINT\n")], err
     count("early interrupts answered in one line", int(code == 130))
+
+
+def test_a_run_without_stdout_and_stderr_is_whole(lab) -> None:
+    """``>&- 2>&-``: what is opened next must not stand in their places."""
+    words = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *TRAIN, "OUTPUT_DIR", "quiet"]
+    assert subprocess.run(words, cwd=lab.where, timeout=100).returncode == 0
+    assert (lab.where / "quiet" / "results.json").exists()
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "log.txt"])
+def test_a_link_in_a_strangers_folder_leads_to_no_file_outside(lab, name) -> None:
+    folder, precious = lab.where / "theirs", lab.where / "precious"
+    precious.write_text("precious")
+    folder.mkdir()
+    (folder / name).symlink_to(precious)
+    words = [*TRAIN, "OUTPUT_DIR", str(folder)]
+    done = subprocess.run(words, cwd=lab.where, timeout=100, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"{folder / name}: Too many levels of symbolic links\n")
+    assert precious.read_text() == "precious"
