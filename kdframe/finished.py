@@ -1,22 +1,29 @@
 """A finished run, read back from its folder: the student that it deploys, and its test split."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 
 from kdframe import build, checkpoint
 from kdframe.backbones import Backbone
 from kdframe.build_loss import options_of
 from kdframe.config import Config, ConfigError, load
+from kdframe.layers import mapping_in
 from kdframe.loading import Loader
 from kdframe.registry import BACKBONES, DISTILLERS, Registry, deploying
-from kdframe.run_folder import require_done
+from kdframe.run_folder import read_json, require_done
 
 FILES = {"last": "student.safetensors", "best": "student_best.safetensors"}
 MEASURED = {"last": "test", "best": "test_best"}  # the entries of results.json
+NETWORKS = {*MEASURED.values(), "baseline", "teacher"}
+NUMBER = (int, float)
+FIGURES = dict.fromkeys(("top1", "top5", "nll", "ece"), NUMBER)  # of each of them
+RESULTS = {"config": str, "steps": int, "gain": NUMBER}
+RUN: dict[str, type] = dict.fromkeys(("config", "device", "git", "kdframe", "python", "start"), str)
+RUN |= {"command": list, "versions": dict, "seed": int}
 
 
 class Finished(NamedTuple):
@@ -40,7 +47,12 @@ def read(folder: Path, weights: str = "last", root: str = "") -> Finished:
     """
     about_run = require_done(folder)
     config = config_of(folder, root)
-    results = json.loads((folder / "results.json").read_text())
+    refuse_broken(folder / "run.json", about_run, RUN)
+    results = read_json(folder / "results.json") or {}
+    refuse_broken(folder / "results.json", {"gain": 0, **results}, RESULTS)
+    for who in NETWORKS & results.keys():
+        refuse_broken(folder / "results.json", results, {who: dict})
+        refuse_broken(folder / "results.json", results[who], FIGURES)
     if results["config"] != about_run["config"]:
         raise ConfigError(f"{folder}: results.json and run.json are of two runs.")
     if "test" not in results:
@@ -87,15 +99,29 @@ def read(folder: Path, weights: str = "last", root: str = "") -> Finished:
     return Finished(config, student.eval(), test, about, about_run, results)
 
 
+def refuse_broken(path: Path, content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Holds what an export says of a run against what a run writes.
+
+    Raises:
+        ConfigError: a key is missing or isn't of its kind.
+    """
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise ConfigError(f"{path} is broken: {key} isn't what a run writes.")
+
+
 def config_of(folder: Path, root: str = "") -> Config:
     """A run's config, of which the recipes and the files of weights may be gone: they did their
     work.  Of a teacher, its network is what is left.
     """
     path = folder / "config.yaml"
-    written = yaml.safe_load(path.read_text())
     over = {"BASELINE": "", "STUDENT.WEIGHTS": "", "OUTPUT_DIR": "", "DEVICE": "cpu"}
+    written = mapping_in(path)[0]
+    if not written.get("STUDENT"):
+        raise ConfigError(f"{path} is broken: it has no STUDENT.")
     for branch, node in written.items():
-        if branch.partition("/")[0] == "TEACHER" and node["NAME"]:
+        taught = branch.partition("/")[0] == "TEACHER" and isinstance(node, dict)
+        if taught and node.get("NAME"):
             over |= {f"{branch}.CONFIG": "", f"{branch}.WEIGHTS": "random"}
     if root:
         over["DATASET.ROOT"] = root

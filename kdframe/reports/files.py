@@ -1,6 +1,7 @@
 """The pictures of a report as files, by matplotlib: PNG to look at, SVG to print."""
 
 import csv
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from kdframe import writing
 from kdframe.reports.calibration import Reliability
 from kdframe.reports.charts import BLUE, RED, SLOTS, Curve, Point, short
 from kdframe.reports.comparison import lines
@@ -47,23 +49,32 @@ def write(study: Study, references: Sequence[Row], folder: Path) -> list[Path]:
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")  # a class in another script
         for name, figure in figures(study, references, shown):
-            for suffix in (".png", ".svg"):
-                path = folder / f"{name}{suffix}"
-                unsigned = {"Date": None} if suffix == ".svg" else {"Software": None}
-                figure.savefig(path, dpi=150, metadata=unsigned)
-                paths.append(path)
+            paths += [save(figure, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
     if any(panel.gains for panel in shown):
         paths.append(write_gains(shown, folder / "classes.csv"))
     return paths
 
 
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a picture of the kind that its name says, without a date or a program's name."""
+    kind = path.suffix[1:]
+    unsigned = {"Date": None} if kind == "svg" else {"Software": None}
+
+    def draw(sink: Any) -> None:
+        figure.savefig(sink, format=kind, dpi=150, metadata=unsigned)
+
+    writing.write(path, draw)
+    return path
+
+
 def write_gains(shown: Sequence[Panel], path: Path) -> Path:
     """A line for each row and class."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["row", "class", "gain"])
-        for panel in shown:
-            table.writerows((panel.row.name, name, f"{gain:.4f}") for name, gain in panel.gains)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", "class", "gain"])
+    for panel in shown:
+        table.writerows((panel.row.name, name, f"{gain:.4f}") for name, gain in panel.gains)
+    writing.write_text(path, text.getvalue())
     return path
 
 

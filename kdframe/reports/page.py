@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdframe import __version__
+from kdframe import __version__, writing
 from kdframe.reports import tables
 from kdframe.reports.charts import line_chart, scatter, short
 from kdframe.reports.comparison import Line, cost_of, lines
@@ -64,9 +64,7 @@ def write(study: Study, reference_rows: Sequence[Row], folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    temporary = folder / ".report.html.tmp"
-    temporary.write_text(html(study, reference_rows), encoding="utf-8")
-    temporary.replace(path)
+    writing.write_text(path, html(study, reference_rows))
     return path
 
 

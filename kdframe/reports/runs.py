@@ -1,16 +1,23 @@
 """Runs as they lie in their folders: one, or the rows and seeds of a study."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from kdframe.layers import mapping_in
 from kdframe.resolved import differences
 
 SEARCHED = "search"  # the folder of a search's trials, which are no rows
+NUMBER = (int, float)
+KINDS: dict[str, Any] = {  # of what run.json and results.json say
+    "command": list, "versions": dict, "config": str, "seed": int, "agreement": NUMBER,
+    "seconds": NUMBER,
+}  # fmt: skip
+NETWORK = re.compile(r"student|test|test_best|baseline|teacher(/.*)?")
+FIGURES, COUNTS = ("top1", "top5", "nll", "ece"), ("parameters", "multiply_adds")
 
 
 class NoRun(LookupError):
@@ -100,9 +107,12 @@ def read(folder: Path) -> Study:
         return Study(folder, name, [Row(name, name, [run])], single=True)
     try:
         said = read_json(folder / "study.json")
+        known = said.get("rows") or {}
+        if not isinstance(known, dict) or not all(isinstance(r, dict) for r in known.values()):
+            raise ValueError("study.json is broken: rows")
     except ValueError as error:
         raise NoRun(f"{folder}: {error}.") from error
-    rows = list(read_rows(folder, said.get("rows") or {}))
+    rows = list(read_rows(folder, known))
     if not any(row.runs for row in rows):
         raise NoRun(f"{folder}: there is no run in it: no run.json here, nor in ROW/SEED folders.")
     return Study(folder, str(said.get("name") or folder.resolve().name), rows)
@@ -149,9 +159,9 @@ def differing(first: Path, other: Path) -> list[str]:
     if not all(path.exists() for path in paths):
         return []
     try:
-        one, two = (yaml.safe_load(path.read_text()) for path in paths)
-    except yaml.YAMLError:
-        return ["a file is broken"]
+        one, two = (mapping_in(path)[0] for path in paths)
+    except ValueError as error:
+        return [str(error).removesuffix(".")]
     return [key for key, *_ in differences(one, two) if key != "SEED"]
 
 
@@ -160,11 +170,35 @@ def read_run(folder: Path) -> Run:
     try:
         about, results = read_json(folder / "run.json"), read_json(folder / "results.json")
         costs, epochs = read_json(folder / "complexity.json"), read_epochs(folder)
+        refuse_broken("run.json", about)
+        refuse_broken("results.json", {"config": None, **results} if results else {})
+        refuse_broken("complexity.json", costs, COUNTS)
     except ValueError as error:
         return Run(folder, 0, f"unreadable: {error}", {}, {}, [], {})
     state = "done" if results else str(about.get("state", "running"))
-    seed = int(about.get("seed", results.get("seed", 0)))
+    seed = about.get("seed", results.get("seed", 0))
     return Run(folder, seed, state, about, results, epochs, costs)
+
+
+def refuse_broken(
+    name: str, content: Mapping[str, Any], figures: tuple[str, ...] = FIGURES
+) -> None:
+    """Holds what is shown of a file against what a run writes; ``figures`` are each network's.
+
+    Raises:
+        ValueError: a key isn't of its kind.
+    """
+    for key, value in content.items():
+        sound = isinstance(value, KINDS.get(key, object))
+        if NETWORK.fullmatch(key):
+            sound = isinstance(value, dict) and are_numbers(map(value.get, figures))
+        if not sound:
+            raise ValueError(f"{name} is broken: {key}")
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Whether all of them are."""
+    return all(isinstance(value, NUMBER) for value in values)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -177,7 +211,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is broken") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no mapping")
@@ -185,18 +219,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_epochs(folder: Path) -> list[dict[str, float]]:
-    """The lines of epochs; a last line may be half-written.
+    """The lines of epochs; a last line may be half-written, and null is no number.
 
     Raises:
         ValueError: another line is broken.
     """
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if not path.exists():
+        return []
     try:
+        lines = path.read_text().splitlines(keepends=True)
         rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("metrics.jsonl is broken") from error
-    return [row for row in rows if any(key.startswith("train/") for key in row)]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("metrics.jsonl is broken: a line is no mapping")
+    rows = [row for row in rows if any(key.startswith("train/") for key in row)]
+    rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    if not all("epoch" in row and are_numbers(row.values()) for row in rows):
+        raise ValueError("metrics.jsonl is broken: an epoch's line")
+    return rows
 
 
 def references(study: Study) -> list[Row]:

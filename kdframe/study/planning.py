@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kdframe.config import Config, ConfigError
-from kdframe.layers import Layer
+from kdframe.layers import Layer, mapping_in
 from kdframe.run import needed, recipe_folder
 from kdframe.run_folder import read_json
 from kdframe.schema import is_path
@@ -62,13 +62,24 @@ class Planned:
 
     def state(self) -> str:
         """Of what its folder holds: new, begun (running, stopped or died), failed or done."""
-        about = read_json(self.folder / "run.json")
-        results = read_json(self.folder / "results.json")
-        if results is not None and results["config"] == self.digest:
+        state, digest = self.said("run.json", "state"), self.said("results.json", "config")
+        if digest == self.digest:
             return "done"
-        if about is None:
+        if state is None:
             return "new"
-        return "failed" if about["state"] == "failed" else "begun"
+        return "failed" if state == "failed" else "begun"
+
+    def said(self, name: str, key: str) -> Any:
+        """What a file of its folder says of ``key``; None where there is no file.
+
+        Raises:
+            ConfigError: the file is broken.
+        """
+        path = self.folder / name
+        content = read_json(path)
+        if content is not None and key not in content:
+            raise ConfigError(f"{path} is broken: it has no {key}.")
+        return content and content[key]
 
 
 @dataclass(frozen=True)
@@ -241,7 +252,7 @@ def refuse_changed(study_plan: Plan) -> None:
         path = run.folder / "config.yaml"
         if not run.row or not about.get("trained", True) or not path.exists():
             continue
-        changed = run.config.differences(yaml.safe_load(path.read_text()))
+        changed = run.config.differences(mapping_in(path)[0])
         way_out = "what is there stays: another OUTPUT_DIR or another row starts anew."
         for key, old, new in changed:
             raise study_plan.study.error(

@@ -47,3 +47,16 @@ def test_the_same_runs_give_the_same_bytes(make_study, tmp_path) -> None:
     first, again = (files.write(study, [], tmp_path / name) for name in ("first", "again"))
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_nothing_is_written_through_a_link(make_study, tmp_path) -> None:
+    study = make_study(tmp_path / "study", ["a"], 1, ["x", "y"])
+    names = [path.name for path in files.write(study, [], tmp_path / "first")]
+    (tmp_path / "mine").write_text("thesis")
+    (tmp_path / "again").mkdir()
+    for name in names:
+        (tmp_path / "again" / name).symlink_to("../mine")
+    files.write(study, [], tmp_path / "again")
+    assert (tmp_path / "mine").read_text() == "thesis"
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -1,5 +1,7 @@
 """The page as text: what is on it, how large it is, and that it needs nothing else."""
 
+import errno
+import os
 import re
 from html.parser import HTMLParser
 
@@ -102,6 +104,25 @@ def test_a_page_takes_the_place_of_the_one_before(study, tmp_path) -> None:
     first = page.write(study, [], tmp_path / "pages")
     again = page.write(study, [], tmp_path / "pages")
     assert first == again and [p.name for p in first.parent.iterdir()] == ["report.html"]
+
+
+def test_a_page_without_room_is_named_and_leaves_nothing(study, tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("kdframe.writing.os.fsync", full)
+    with pytest.raises(OSError) as caught:
+        page.write(study, [], tmp_path / "pages")
+    assert caught.value.filename == str(tmp_path / "pages/report.html")
+    assert list((tmp_path / "pages").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["report.html", ".report.html.tmp"])
+def test_a_page_is_not_written_through_a_link(study, tmp_path, name) -> None:
+    (tmp_path / "mine").write_text("thesis")
+    (tmp_path / name).symlink_to("mine")
+    page.write(study, [], tmp_path)
+    assert (tmp_path / "mine").read_text() == "thesis"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kdframe.reports import page
 from kdframe.reports.runs import NoRun, read
 
 
@@ -45,6 +46,41 @@ def test_a_broken_file_is_a_state_of_its_run(write_run, tmp_path) -> None:
     assert states == {"s0": "done", "s1": "unreadable: results.json is broken"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("run.json", '{"seed": "x"}', ": seed"),
+        ("run.json", '{"command": 3}', ": command"),
+        ("run.json", "[" * 100_000, ""),
+        ("metrics.jsonl", "3\n", ": a line is no mapping"),
+        ("metrics.jsonl", '{"epoch": "1", "train/loss": "x"}\n', ": an epoch's line"),
+        ("metrics.jsonl", '{"train/loss": 3}\n', ": an epoch's line"),
+        ("metrics.jsonl", "\xff\n", ""),
+        ("complexity.json", '{"student": 3}', ": student"),
+        ("complexity.json", '{"teacher": {"parameters": 3}}', ": teacher"),
+        ("results.json", '{"config": "ab", "test": 3}', ": test"),
+        ("results.json", '{"config": "ab", "teacher/2": {}}', ": teacher/2"),
+        ("results.json", '{"config": "ab", "agreement": "x"}', ": agreement"),
+        ("results.json", '{"seed": 0}', ": config"),
+    ],
+)
+def test_what_is_no_run_s_is_told_on_a_page(write_run, tmp_path, name, text, what) -> None:
+    write_run(tmp_path / "run", 0, 60.0)
+    (tmp_path / "run" / name).write_text(text, "latin-1")
+    study = read(tmp_path / "run")
+    assert study.rows[0].runs[0].state == f"unreadable: {name} is broken{what}"
+    assert f"{name} is broken" in page.html(study)
+
+
+def test_a_number_of_an_epoch_that_was_not_finite_is_left_out(write_run, tmp_path) -> None:
+    write_run(tmp_path / "run", 0, 60.0, epochs=1)
+    with (tmp_path / "run/metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "train/loss": null, "train/kd": 2.0}\n')
+    (run,) = read(tmp_path / "run").rows[0].runs
+    assert run.epochs[-1] == {"epoch": 2, "train/kd": 2.0}
+    assert page.html(read(tmp_path / "run"))
+
+
 def test_a_run_under_two_names_is_one_seed(write_run, tmp_path) -> None:
     """As ``latest`` beside dated folders, or a row that is a recipe as well."""
     write_run(tmp_path / "recipes/teacher-ab", 0, 60.0)
@@ -74,6 +110,15 @@ def test_runs_of_a_row_that_differ_in_more_than_their_seed_are_told(write_run, t
     assert notes == [[], [], [f"its config isn't that of {tmp_path}/kd/s0: SOLVER.EPOCHS."]]
 
 
+@pytest.mark.parametrize("text", ["[1]", "a: [", "\xff", "a: !!python/name:os.system"])
+def test_a_broken_config_is_told_beside_its_run(write_run, tmp_path, text) -> None:
+    for seed, config in ((0, "SEED: 0"), (1, text)):
+        write_run(tmp_path / f"kd/s{seed}", seed, 60.0)
+        (tmp_path / f"kd/s{seed}/config.yaml").write_text(config, "latin-1")
+    (note,) = read(tmp_path).rows[0].runs[1].notes
+    assert f"{tmp_path}/kd/s1/config.yaml: " in note
+
+
 def test_a_half_written_last_line_is_left_out(write_run, tmp_path) -> None:
     write_run(tmp_path / "run", 0, 60.0)
     with (tmp_path / "run/metrics.jsonl").open("a") as file:
@@ -86,6 +131,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path) -> None:
         read(tmp_path / "nowhere")
     with pytest.raises(NoRun, match="no run in it"):
         read(tmp_path)
-    (tmp_path / "study.json").write_text("[]")
-    with pytest.raises(NoRun, match=r"study\.json holds no mapping"):
-        read(tmp_path)
+    for text in ("[]", '{"rows": 3}', '{"rows": {"a": 3}}'):
+        (tmp_path / "study.json").write_text(text)
+        with pytest.raises(NoRun, match=r"study\.json (holds no mapping|is broken: rows)"):
+            read(tmp_path)

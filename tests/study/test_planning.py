@@ -117,6 +117,26 @@ def test_a_config_that_changed_under_a_run_is_named(planned, here) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "a: ["),
+        ("config.yaml", "[]"),
+        ("config.yaml", "a: !!python/name:os.system"),
+        ("results.json", "{}"),
+        ("run.json", '{"trained": true}'),
+    ],
+)
+def test_a_broken_file_of_a_run_is_named(planned, name, text) -> None:
+    run = planned.runs["kd/s0"]
+    run.folder.mkdir(parents=True)
+    (run.folder / "run.json").write_text('{"state": "done"}')
+    (run.folder / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"kd/s0/{name}"):
+        refuse_changed(planned)
+        run.state()
+
+
 def test_a_rows_folder_is_a_link_to_the_recipes(planned) -> None:
     run = planned.runs["student/s0"]
     for _ in range(2):
