@@ -90,7 +90,7 @@ def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[st
     """(key, its value in ``one``, in ``two``) where dumped trees make other runs."""
     old, new = dict(counting(one)), dict(counting(two))
     for tree in (old, new):
-        tree |= {key: Path(file).name for key, file in tree.items() if is_path(key) and file}
+        tree |= {key: Path(str(file)).name for key, file in tree.items() if is_path(key) and file}
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
     return [(key, old.get(key), new.get(key)) for key in keys]
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from kdframe.writing import write
 
 WIDE = 10.0  # times from the least to the greatest; from there on an axis is logarithmic
 
@@ -36,7 +38,7 @@ def draw(
         axis.set_xlabel(key)
         axis.grid(alpha=0.3)
     axes[1].set_ylabel(metric)
-    figure.savefig(path)
+    write(path, lambda sink: figure.savefig(cast(IO[bytes], sink), format="png"))
 
 
 def plot(axis: Axes, points: Sequence[tuple[Any, float]]) -> None:
