@@ -304,8 +304,8 @@ class Trainer:
         self.counts = Counter(state["counts"])
         self.history, self.seconds = state["history"], state["seconds"]
         self.best, self.best_digest = state["best"]
-        kept = self.output_dir / BEST, self.best_digest, self.plan.about or {}
-        if self.best_digest and parallel.rank() == 0 and not checkpoint.renewed(*kept):
+        best = self.output_dir / BEST, self.best_digest, self.plan.about or {}
+        if self.best_digest and parallel.rank() == 0 and not checkpoint.renewed(*best):
             self.best = -math.inf  # it is gone, or of a stretch that is now trained anew
         for hook in self.hooks:
             if (kept := state["hooks"].get(type(hook).__qualname__)) is not None:
