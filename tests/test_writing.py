@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from kdframe import writing
+from kdframe import lock, writing
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path) -> None:
@@ -131,6 +131,14 @@ def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path
     writing.clear_strays(tmp_path)
     found = [p.exists() for p in (left, lives, mine, elsewhere, old)]
     assert found == [False, True, True, True, False]
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / lock.NAME).symlink_to("precious")
+    with pytest.raises(OSError, match="Too many levels"):
+        lock.taken(tmp_path, None)
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_an_export_that_was_killed_goes_as_well(tmp_path) -> None:

@@ -109,6 +109,7 @@ def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(lab, after, co
     count("early interrupts answered in one line", int(code == 130))
 
 
+@pytest.mark.faults
 def test_a_run_without_stdout_and_stderr_is_whole(lab) -> None:
     """``>&- 2>&-``: what is opened next must not stand in their places."""
     words = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *TRAIN, "OUTPUT_DIR", "quiet"]
@@ -116,6 +117,7 @@ def test_a_run_without_stdout_and_stderr_is_whole(lab) -> None:
     assert (lab.where / "quiet" / "results.json").exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "log.txt"])
 def test_a_link_in_a_strangers_folder_leads_to_no_file_outside(lab, name) -> None:
     folder, precious = lab.where / "theirs", lab.where / "precious"

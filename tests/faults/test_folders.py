@@ -74,6 +74,7 @@ def test_a_change_that_makes_another_run_is_refused_and_one_that_does_not_is_tak
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.faults
 def test_a_teacher_that_is_refused_leaves_the_folder_to_the_next_try(lab) -> None:
     weights = lab.uninterrupted() / "student.safetensors"
     same = f"{{NAME: cifar_resnet, DEPTH: 8, WIDTH: 4, STRIDE: 2, WEIGHTS: {weights}}}"

@@ -24,6 +24,7 @@ def test_a_chain_of_kills_inside_saves_ends_with_the_same_bytes(lab, count) -> N
     count("kills survived", 4)
 
 
+@pytest.mark.faults
 def test_a_first_save_that_ended_before_its_manifest_is_gone_on_from(lab, count) -> None:
     whole = lab.uninterrupted()
     lab.run("OUTPUT_DIR", "run", die=("renamed", 6))

@@ -19,6 +19,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(p.stem[5:]) for p in (folder / "checkpoints").glob("*.json"))
 
 
+@pytest.mark.faults
 def test_a_group_with_workers_is_stopped_and_goes_on_with_other_workers(lab, count) -> None:
     """0, 2 and 3 of them: SIGTERM to all of the group, SIGINT to all, and to the same bytes."""
     lab.pictures()
