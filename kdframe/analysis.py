@@ -33,6 +33,7 @@ from kdframe.reports.charts import smaller
 from kdframe.reports.complexity import complexity
 from kdframe.reports.runs import Study
 from kdframe.reports.summary import formula
+from kdframe.run_files import read_json
 from kdframe.schema import teachers_of
 
 FILE = "analysis.json"
@@ -82,16 +83,15 @@ def analyse(folder: Path, device: torch.device, images: int = 0) -> dict[str, An
 
 def kept(folder: Path, images: int) -> dict[str, Any]:
     """The analysis that lies in a folder, if it is of these weights and images; else empty."""
-    path = folder / FILE
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known = read_json(folder / FILE)
     return known if known and known.get("key") == digest(folder, images) else {}
 
 
 def digest(folder: Path, images: int) -> str:
     """What an analysis depends on: the student's weights, the run's config, how much is read."""
-    results = json.loads((folder / "results.json").read_text())
+    results = read_json(folder / "results.json") or {}
     weights = hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
-    counted = [FORMAT, __version__, results["config"], weights, images]
+    counted = [FORMAT, __version__, results.get("config"), weights, images]
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ STORAGE = {
     errno.EFBIG,
     errno.EIO,
 }
-PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR}  # no file's, or no folder's
+NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR}  # of a file or a folder
 MAIN = threading.main_thread()  # no other may set a signal's handler
 IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
 GONE = 128 + signal.SIGPIPE
@@ -124,9 +124,8 @@ def several() -> bool:
 
 def is_told(error: BaseException) -> bool:
     """Whether another of several processes says it: the config's errors are the same for all."""
-    other = several() and os.environ.get("LOCAL_RANK", "0") != "0"
-    others = isinstance(error, ConfigError) and other
-    return bool(getattr(error, "told", others))
+    another = several() and os.environ.get("LOCAL_RANK", "0") != "0"
+    return bool(getattr(error, "told", another and isinstance(error, ConfigError)))
 
 
 def leave(code: int) -> None:
@@ -140,12 +139,12 @@ def leave(code: int) -> None:
 
 def code_of(error: BaseException) -> int:
     """The exit code; an exception may carry its own as ``exit_code``."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) or (isinstance(error, OSError) and error.errno in NO_PATH):
         return 2
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    if isinstance(error, OSError) and error.errno in STORAGE | PATHS:
-        return 4 if error.errno in STORAGE else 2
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        return 4
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or spent(error):
         return 6
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):

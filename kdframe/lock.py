@@ -18,7 +18,8 @@ from kdframe.writing import no_link
 
 NAME = ".lock"
 PAUSE = 0.5  # seconds between two tries of one that waits
-LOOK = 0.1  # seconds, in which another process's look at a lock is over
+LOOK = 0.1  # seconds between two tries, in which another process's look at a lock is over
+LOOKS = 6  # tries, after which a process that was killed has let go
 
 
 def taken(folder: Path, wait: Callable[[], None] | None) -> IO[str]:
@@ -31,7 +32,7 @@ def taken(folder: Path, wait: Callable[[], None] | None) -> IO[str]:
         ConfigError: another process has it; the message names it.
     """
     while True:
-        file = os.fdopen(no_link(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+        file = opened(folder)
         if not is_free(file):
             message = in_use(folder, file)
             if wait is None:
@@ -51,6 +52,11 @@ def taken(folder: Path, wait: Callable[[], None] | None) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def opened(folder: Path) -> IO[str]:
+    """The file of a folder's lock, to read and to append to."""
+    return os.fdopen(no_link(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+
+
 def refuse_busy(folder: Path) -> None:
     """Looks whether another process has the lock, without taking it.
 
@@ -59,18 +65,16 @@ def refuse_busy(folder: Path) -> None:
     """
     if (folder / NAME).exists():
         with (folder / NAME).open() as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(in_use(folder, file)) from None
+            if not is_free(file, fcntl.LOCK_SH):
+                raise ConfigError(in_use(folder, file))
 
 
-def is_free(file: IO[str]) -> bool:
-    """Takes the lock if it can be had; a second try is for those who only looked."""
-    for pause in (0.0, LOOK):
-        time.sleep(pause)
+def is_free(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    """Takes the lock if it can be had now, or soon: from one who only looked, or is dying."""
+    for look in range(LOOKS):
+        time.sleep(LOOK if look else 0)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, how | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         return True

@@ -1,6 +1,5 @@
 """A finished run's networks, from what lies in its folder."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kdframe.backbones import Backbone
 from kdframe.build import Data
 from kdframe.config import Config, ConfigError, load
 from kdframe.run import recipe_folder
+from kdframe.run_files import read_json
 from kdframe.schema import teachers_of
 
 ERRORS = (ConfigError, checkpoint.NoCheckpoint, ValueError, FileNotFoundError)
@@ -38,8 +38,8 @@ def rebuild(folder: Path, device: torch.device) -> Rebuilt:
         ConfigError: see ``analyse``.
     """
     config = load(folder / "config.yaml")
-    said = json.loads((folder / "results.json").read_text())["config"]
-    if config.digest() != said:
+    results = read_json(folder / "results.json") or {}
+    if config.digest() != results.get("config"):
         raise ConfigError(
             f"{folder}/config.yaml: it makes another run than this folder's: a recipe, a file of "
             "weights or the config changed since."

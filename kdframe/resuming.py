@@ -9,7 +9,8 @@ from kdframe import checkpoint
 from kdframe.config import Config, ConfigError
 from kdframe.layers import mapping_in
 from kdframe.registry import deploying
-from kdframe.run_folder import CHECKPOINTS, read_json
+from kdframe.run_files import read_json
+from kdframe.run_folder import CHECKPOINTS
 from kdframe.schema import branch_of
 from kdframe.trainer import Trainer
 from kdframe.values import one_line

@@ -24,7 +24,8 @@ from kdframe.preflight import preflight
 from kdframe.reports.complexity import complexity
 from kdframe.reports.summary import header, table
 from kdframe.resuming import began_with, go_on, refuse_other_config, refuse_other_student
-from kdframe.run_folder import RunFolder, read_json, refuse_occupied
+from kdframe.run_files import read_json
+from kdframe.run_folder import RunFolder, refuse_occupied
 from kdframe.signals import stop_if
 from kdframe.startup import Startup
 from kdframe.teachers import cache_of, gate

@@ -1,6 +1,5 @@
 """A run's folder: its name, its lock, what it is about and what was said."""
 
-import json
 import logging
 import os
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any, Self
 
 from kdframe import __version__, lock
 from kdframe.config import ConfigError
+from kdframe.run_files import read_json
 from kdframe.writing import clear_strays, no_link, write_json
 
 LATEST = "latest"
@@ -86,23 +86,6 @@ def require_done(folder: Path) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"OUTPUT_DIR: {folder} lacks its run's {missing[0]}.")
     return about
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A file of ours, or None where there is none.
-
-    Raises:
-        ConfigError: it is there, and broken.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is broken: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is broken: it holds no mapping.")
-    return content
 
 
 class RunFolder:

@@ -45,12 +45,13 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "config": {"layers", "nearest", "options", "resolved", "schema", "shipped", "values"},
     "exit_codes": {"values"},
     "lock": {"config", "writing"},
-    "run_folder": {"config", "lock", "writing"},
+    "run_files": {"values"},
+    "run_folder": {"config", "lock", "run_files", "writing"},
     # the parts
     "backbones": {"registry"},
     "datasets": {"registry"},
     "distillers": {"registry", "backbones", "datasets"},
-    "reports": {"registry", "layers", "resolved", "backbones", "writing"},
+    "reports": {"registry", "layers", "resolved", "run_files", "backbones", "writing"},
     "hooks": {"registry", "reports", "writing"},
     "startup": {"hooks"},
     "arithmetic": {"parallel", "datasets", "distillation", "hooks", "plan"},
@@ -81,13 +82,14 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     },
     "doctor": {"arithmetic", "datasets"},
     "resuming": {
-        "checkpoint", "config", "layers", "registry", "run_folder", "schema", "trainer", "values",
+        "checkpoint", "config", "layers", "registry", "run_files", "run_folder", "schema",
+        "trainer", "values",
     },
     "gradients": {"datasets", "distillation", "plan"},
-    "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "schema"},
+    "rebuilt": {"backbones", "build", "checkpoint", "config", "run", "run_files", "schema"},
     "analysis": {
         "backbones", "build", "build_loss", "checkpoint", "config", "datasets", "distillation",
-        "gradients", "loading", "rebuilt", "reports", "schema", "writing",
+        "gradients", "loading", "rebuilt", "reports", "run_files", "schema", "writing",
     },
     "preflight": {
         "build", "config", "datasets", "loading", "parallel", "plan", "trainer", "trial",
@@ -95,15 +97,15 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     "dry_run": {"build", "config", "preflight", "reports", "run", "teachers", "trainer"},
     "run": {
         "allocator", "arithmetic", "build", "build_loss", "checkpoint", "parallel", "backbones",
-        "config", "evaluation", "hooks", "plan", "preflight", "reports", "resuming", "run_folder",
-        "signals", "startup", "teachers", "trainer", "writing",
+        "config", "evaluation", "hooks", "plan", "preflight", "reports", "resuming", "run_files",
+        "run_folder", "signals", "startup", "teachers", "trainer", "writing",
     },
     # before and after a run
     "prognosis": {"build", "config", "doctor", "dry_run", "exit_codes", "resuming", "run"},
     "samples": {"build", "config", "datasets", "loading", "registry"},
     "finished": {
         "build", "build_loss", "checkpoint", "backbones", "config", "layers", "loading",
-        "registry", "run_folder",
+        "registry", "run_files", "run_folder", "trainer",
     },
     "formats": {"checkpoint", "backbones", "registry", "writing"},
     "export": {"formats", "loading", "writing"},
@@ -111,7 +113,7 @@ MAY_IMPORT = {  # the architecture; add to it only with a reason
     # many runs
     "study": {
         "build", "build_loss", "checkpoint", "config", "exit_codes", "hooks", "layers", "parallel",
-        "plan", "reports", "resolved", "run", "run_folder", "schema", "shipped", "signals",
+        "lock", "plan", "reports", "resolved", "run", "run_files", "schema", "shipped", "signals",
         "trainer", "values", "writing",
     },
     # what is called from outside

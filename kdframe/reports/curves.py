@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from kdframe.writing import write
+from kdframe.reports.pictures import save
 
 History = Sequence[Mapping[str, float]]
 
@@ -32,7 +31,7 @@ def draw(history: History, path: Path) -> None:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
-    write(path, lambda sink: figure.savefig(cast(IO[bytes], sink), format="png"))
+    save(figure, path)
 
 
 def draw_losses(axis: Axes, history: History) -> None:

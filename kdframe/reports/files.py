@@ -21,6 +21,7 @@ from kdframe.reports.calibration import Reliability
 from kdframe.reports.charts import BLUE, RED, SLOTS, Curve, Point, short
 from kdframe.reports.comparison import lines
 from kdframe.reports.panels import Moment, Panel, Square, costs, learning_curves, panels
+from kdframe.reports.pictures import save
 from kdframe.reports.runs import Row, Study
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0559a", "#b98200", "#3f9fd0", "#6a51a3", "#52595f")
@@ -32,6 +33,7 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name is no formula, whatever dollars are in it
 }
+UNSIGNED = {"png": {"Software": None}, "svg": {"Date": None}}  # no program's name, no date
 MOST_BARS = 60
 
 T = TypeVar("T")
@@ -49,22 +51,12 @@ def write(study: Study, references: Sequence[Row], folder: Path) -> list[Path]:
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")  # a class in another script
         for name, figure in figures(study, references, shown):
-            paths += [save(figure, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
+            for kind, unsigned in UNSIGNED.items():
+                paths.append(folder / f"{name}.{kind}")
+                save(figure, paths[-1], dpi=150, metadata=unsigned)
     if any(panel.gains for panel in shown):
         paths.append(write_gains(shown, folder / "classes.csv"))
     return paths
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a picture of the kind that its name says, without a date or a program's name."""
-    kind = path.suffix[1:]
-    unsigned = {"Date": None} if kind == "svg" else {"Software": None}
-
-    def draw(sink: Any) -> None:
-        figure.savefig(sink, format=kind, dpi=150, metadata=unsigned)
-
-    writing.write(path, draw)
-    return path
 
 
 def write_gains(shown: Sequence[Panel], path: Path) -> Path:

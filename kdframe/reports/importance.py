@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdframe.writing import write
+from kdframe.reports.pictures import save
 
 WIDE = 10.0  # times from the least to the greatest; from there on an axis is logarithmic
 
@@ -38,7 +38,7 @@ def draw(
         axis.set_xlabel(key)
         axis.grid(alpha=0.3)
     axes[1].set_ylabel(metric)
-    write(path, lambda sink: figure.savefig(cast(IO[bytes], sink), format="png"))
+    save(figure, path)
 
 
 def plot(axis: Axes, points: Sequence[tuple[Any, float]]) -> None:

@@ -1,23 +1,16 @@
 """Runs as they lie in their folders: one, or the rows and seeds of a study."""
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdframe.layers import mapping_in
 from kdframe.resolved import differences
+from kdframe.run_files import are_numbers, read_json, require
 
 SEARCHED = "search"  # the folder of a search's trials, which are no rows
-NUMBER = (int, float)
-KINDS: dict[str, Any] = {  # of what run.json and results.json say
-    "command": list, "versions": dict, "config": str, "seed": int, "agreement": NUMBER,
-    "seconds": NUMBER,
-}  # fmt: skip
-NETWORK = re.compile(r"student|test|test_best|baseline|teacher(/.*)?")
-FIGURES, COUNTS = ("top1", "top5", "nll", "ece"), ("parameters", "multiply_adds")
 
 
 class NoRun(LookupError):
@@ -106,12 +99,12 @@ def read(folder: Path) -> Study:
         name = "/".join(folder.resolve().parts[-2:])
         return Study(folder, name, [Row(name, name, [run])], single=True)
     try:
-        said = read_json(folder / "study.json")
-        known = said.get("rows") or {}
-        if not isinstance(known, dict) or not all(isinstance(r, dict) for r in known.values()):
-            raise ValueError("study.json is broken: rows")
+        said = read_json(folder / "study.json") or {}
     except ValueError as error:
-        raise NoRun(f"{folder}: {error}.") from error
+        raise NoRun(str(error)) from error
+    known = said.get("rows") or {}
+    if not isinstance(known, dict) or not all(isinstance(row, dict) for row in known.values()):
+        raise NoRun(f"{folder}/study.json is broken: rows isn't what a study writes.")
     rows = list(read_rows(folder, known))
     if not any(row.runs for row in rows):
         raise NoRun(f"{folder}: there is no run in it: no run.json here, nor in ROW/SEED folders.")
@@ -168,76 +161,40 @@ def differing(first: Path, other: Path) -> list[str]:
 def read_run(folder: Path) -> Run:
     """A run's folder, whatever state it is in."""
     try:
-        about, results = read_json(folder / "run.json"), read_json(folder / "results.json")
-        costs, epochs = read_json(folder / "complexity.json"), read_epochs(folder)
-        refuse_broken("run.json", about)
-        refuse_broken("results.json", {"config": None, **results} if results else {})
-        refuse_broken("complexity.json", costs, COUNTS)
+        about, results, costs = (
+            read_json(folder / name) or {}
+            for name in ("run.json", "results.json", "complexity.json")
+        )
+        if results:
+            require(folder / "results.json", results, "config")
+        epochs = read_epochs(folder / "metrics.jsonl")
     except ValueError as error:
-        return Run(folder, 0, f"unreadable: {error}", {}, {}, [], {})
+        why = str(error).removeprefix(f"{folder}/")
+        return Run(folder, 0, f"unreadable: {why}", {}, {}, [], {})
     state = "done" if results else str(about.get("state", "running"))
     seed = about.get("seed", results.get("seed", 0))
     return Run(folder, seed, state, about, results, epochs, costs)
 
 
-def refuse_broken(
-    name: str, content: Mapping[str, Any], figures: tuple[str, ...] = FIGURES
-) -> None:
-    """Holds what is shown of a file against what a run writes; ``figures`` are each network's.
-
-    Raises:
-        ValueError: a key isn't of its kind.
-    """
-    for key, value in content.items():
-        sound = isinstance(value, KINDS.get(key, object))
-        if NETWORK.fullmatch(key):
-            sound = isinstance(value, dict) and are_numbers(map(value.get, figures))
-        if not sound:
-            raise ValueError(f"{name} is broken: {key}")
-
-
-def are_numbers(values: Iterable[Any]) -> bool:
-    """Whether all of them are."""
-    return all(isinstance(value, NUMBER) for value in values)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file's mapping, empty where there is no file.
-
-    Raises:
-        ValueError: it is broken.
-    """
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is broken") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds no mapping")
-    return content
-
-
-def read_epochs(folder: Path) -> list[dict[str, float]]:
+def read_epochs(path: Path) -> list[dict[str, float]]:
     """The lines of epochs; a last line may be half-written, and null is no number.
 
     Raises:
         ValueError: another line is broken.
     """
-    path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     try:
         lines = path.read_text().splitlines(keepends=True)
         rows = [json.loads(line) for line in lines if line.endswith("\n")]
     except (ValueError, RecursionError) as error:
-        raise ValueError("metrics.jsonl is broken") from error
+        raise ValueError(f"{path} is broken: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("metrics.jsonl is broken: a line is no mapping")
+        raise ValueError(f"{path} is broken: a line is no mapping.")
     rows = [row for row in rows if any(key.startswith("train/") for key in row)]
     rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
     if not all("epoch" in row and are_numbers(row.values()) for row in rows):
-        raise ValueError("metrics.jsonl is broken: an epoch's line")
+        raise ValueError(f"{path} is broken: an epoch's line isn't what a run writes.")
     return rows
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from kdframe import lock
 from kdframe.config import ConfigError
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 from kdframe.study.written import Study
-from kdframe.writing import no_link, write_json
+from kdframe.writing import write_json
 
 ABOUT = "study.json"
 
@@ -62,7 +63,7 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"OUTPUT_DIR: {self.path} can't be made: {error}.") from error
-        self.lock = open(self.path / ".lock", "a+", opener=no_link)
+        self.lock = lock.opened(self.path)
         how = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
         try:
             fcntl.lockf(self.lock, how | fcntl.LOCK_NB)

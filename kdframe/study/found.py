@@ -7,7 +7,7 @@ from typing import Any
 
 from kdframe.config import ConfigError
 from kdframe.run import Results
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 from kdframe.study.planning import Plan, Planned
 
 

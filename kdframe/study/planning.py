@@ -12,7 +12,7 @@ import yaml
 from kdframe.config import Config, ConfigError
 from kdframe.layers import Layer, mapping_in
 from kdframe.run import needed, recipe_folder
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json, require
 from kdframe.schema import is_path
 from kdframe.study.serving import cannot_serve
 from kdframe.study.written import Row, Study
@@ -75,11 +75,11 @@ class Planned:
         Raises:
             ConfigError: the file is broken.
         """
-        path = self.folder / name
-        content = read_json(path)
-        if content is not None and key not in content:
-            raise ConfigError(f"{path} is broken: it has no {key}.")
-        return content and content[key]
+        content = read_json(self.folder / name)
+        if content is None:
+            return None
+        require(self.folder / name, content, key)
+        return content[key]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from kdframe.config import ConfigError
 from kdframe.layers import Layer, overlay
 from kdframe.resolved import source_of
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 from kdframe.schema import is_path
 from kdframe.signals import Stopped, stop_if
 from kdframe.study.alone import STORAGE, StorageFault

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 from kdframe.signals import Stopped, stop_if
 from kdframe.study.alone import STORAGE, RunsFailed, StorageFault
 from kdframe.study.display import Display

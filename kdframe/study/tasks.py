@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 from kdframe.signals import Signals
 from kdframe.study import table
 from kdframe.study.alone import Alone

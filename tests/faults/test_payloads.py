@@ -16,7 +16,7 @@ from kdframe import checkpoint
 from kdframe.config import ConfigError, load
 from kdframe.datasets.cifar import unpickled
 from kdframe.resuming import refuse_other_config, written
-from kdframe.run_folder import read_json
+from kdframe.run_files import read_json
 
 HERE = Path(__file__).parent
 SWITCH = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
